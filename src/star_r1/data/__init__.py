@@ -1,0 +1,1 @@
+"""Pictures and scenes to parquet and back: generate, load, describe, show."""

@@ -1,0 +1,192 @@
+"""The schema of a dataset folder, and its loading with every check that the rest relies on."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, Image, List, Value
+from datasets.exceptions import DatasetGenerationError
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from PIL import Image as Pillow
+
+from star_r1.errors import UserError
+from star_r1.tvr.change import Change
+from star_r1.tvr.sample import Sample
+from star_r1.tvr.scene import Rig, Scene
+
+FEATURES: Final = Features(
+    {
+        "id": Value("string"),
+        "images": List(Image()),
+        "prompt": List(
+            {
+                "role": Value("string"),
+                "content": List({"type": Value("string"), "text": Value("string")}),
+            }
+        ),
+        "answer": Value("string"),
+        "view": Value("string"),
+        "initial": Value("string"),
+        "final": Value("string"),
+        "changes": Value("string"),
+        "rig": Value("string"),
+        "pixels": Value("string"),
+    }
+)
+"""Column -> type. What each one means stands in ``card.FIELDS``."""
+
+_SHARD: Final = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})\.parquet")
+
+
+def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
+    """Open a dataset folder that ``star-r1 generate`` wrote.
+
+    The rows are memory-mapped from the cache of the ``datasets`` library, pictures decoded as
+    rows are read, so the size of the dataset does not matter.
+
+    Args:
+        folder: holds ``data/*.parquet``.
+        views: keep only the rows whose final picture is from one of these; None keeps all.
+
+    Returns:
+        A row a (sample, view), columns of ``FEATURES``, in the order of the files.
+
+    Raises:
+        UserError: there is no such folder or no data in it, a shard is missing, damaged or
+            lacks a column, or no row has one of ``views``.
+    """
+    paths = shards(folder)
+    for path in paths:
+        _check(path)
+    show_bars = not are_progress_bars_disabled()
+    disable_progress_bars()  # this one would stand above the bar of the work itself
+    try:
+        dataset = Dataset.from_parquet([str(path) for path in paths])
+    except (DatasetGenerationError, OSError, pa.ArrowException) as error:
+        for path in paths:
+            _read(path)  # names the damaged file, where that is the cause
+        raise UserError(f"{folder}: cannot be loaded: {error.__cause__ or error}") from None
+    finally:
+        if show_bars:
+            enable_progress_bars()
+    if views is None:
+        return dataset
+    column = list(dataset["view"])
+    for view in views:
+        if view not in column:
+            raise UserError(
+                f"{folder}: no row has view {view!r}; it holds {', '.join(sorted(set(column)))}"
+            )
+    return dataset.select([i for i, view in enumerate(column) if view in views])
+
+
+def row_to_sample(row: Mapping[str, Any]) -> Sample:
+    """The sample of a row of ``load``; the pictures are not needed.
+
+    Raises:
+        UserError: a column is missing or does not hold what ``generate`` writes.
+    """
+    name = row.get("id")
+    for column in ("id", "view", "initial", "changes", "rig"):
+        if not isinstance(row.get(column), str):
+            raise UserError(
+                f"row {name!r}: column {column!r} is {row.get(column)!r}; generate the data again"
+            )
+    try:
+        changes = tuple(Change(**change) for change in json.loads(row["changes"]))
+        initial, rig = Scene.from_json(row["initial"]), Rig.from_json(row["rig"])
+        return Sample(row["id"], initial, changes, row["view"], rig)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"row {name!r}: {error}; generate the data again") from None
+
+
+def read_row(folder: Path, sample_id: str) -> dict[str, Any]:
+    """One row by its id, its two pictures as RGB Pillow images; only its own shard is read.
+
+    Raises:
+        UserError: as ``load``, or no row has this id; the message names the nearest ids.
+    """
+    ids: list[str] = []
+    for path in shards(folder):
+        _check(path)
+        here = _read(path, columns=["id"])["id"].to_pylist()
+        if sample_id in here:
+            row: dict[str, Any] = _read(path).slice(here.index(sample_id), 1).to_pylist()[0]
+            pictures = [Pillow.open(BytesIO(image["bytes"])) for image in row["images"]]
+            return row | {"images": [picture.convert("RGB") for picture in pictures]}
+        ids += here
+    near = ", ".join(get_close_matches(sample_id, ids, n=3, cutoff=0.0))
+    raise UserError(f"{folder}: no row has id {sample_id!r}; the nearest are {near}")
+
+
+def read_columns(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows in order, reduced to ``columns``; pictures are not read unless asked for.
+
+    Raises:
+        UserError: as ``load``.
+    """
+    for path in shards(folder):
+        _check(path)
+        yield from _read(path, columns=list(columns)).to_pylist()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The parquet files of a dataset folder, in order of the rows.
+
+    Raises:
+        UserError: no such folder, no file in it, or fewer files than their names announce.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; make one with 'star-r1 generate --out {folder}'")
+    paths = sorted((folder / "data").glob("*.parquet"))
+    if not paths:
+        raise UserError(f"{folder}: no data/*.parquet in it; is it the --out of 'star-r1 generate'?")
+    if (match := _SHARD.fullmatch(paths[0].name)) and len(paths) != int(match["count"]):
+        raise UserError(
+            f"{folder}: {len(paths)} of {int(match['count'])} shards; "
+            "run its 'star-r1 generate' command again to finish it"
+        )
+    return paths
+
+
+def count_rows(path: Path) -> int | None:
+    """The rows of a parquet file, None where it is none or was cut off."""
+    try:
+        rows: int = pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException):
+        return None
+    return rows
+
+
+def _check(path: Path) -> None:
+    """Raise a UserError unless ``path`` is a whole parquet file with the columns of ``FEATURES``."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
+    for field in FEATURES.arrow_schema:
+        if field.name not in schema.names:
+            raise UserError(f"{path}: no column {field.name!r}; it has {', '.join(schema.names)}")
+        if (found := schema.field(field.name).type) != field.type:
+            raise UserError(f"{path}: column {field.name!r} is {found}, not {field.type}")
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    cause = " ".join(str(error).split())
+    return UserError(
+        f"{path}: damaged or not a parquet file ({cause}); "
+        "delete it and run its 'star-r1 generate' command again"
+    )

@@ -1,0 +1,164 @@
+"""One pair as a picture for people: indices on the objects, the table and the true changes below."""
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from star_r1.data.dataset import read_row, row_to_sample
+from star_r1.errors import UserError
+from star_r1.files import write_atomic
+from star_r1.render.visibility import instance_mask
+from star_r1.tvr.sample import Sample
+from star_r1.tvr.scene import Scene
+from star_r1.tvr.vocabulary import ATTRIBUTES, COLOR_RGB, MIN_VISIBLE_PIXELS
+
+Color: TypeAlias = tuple[int, int, int]
+
+PICTURE_WIDTH: Final = 720
+_MARGIN: Final = 32
+_LINE: Final = 34
+_PAPER: Final[Color] = (250, 249, 246)
+_INK: Final[Color] = (33, 33, 36)
+_FAINT: Final[Color] = (134, 134, 140)
+_RULE: Final[Color] = (222, 220, 214)
+_ACCENT: Final[Color] = (206, 68, 12)
+_WASH: Final[Color] = (253, 237, 224)
+_ON_PICTURE: Final[Color] = (255, 255, 255)
+_CHANGED_ON_PICTURE: Final[Color] = (255, 200, 60)
+
+
+def show(folder: Path, sample_id: str, out: Path) -> None:
+    """Draw the pair ``sample_id`` of a dataset folder and write it to ``out``.
+
+    Both pictures side by side with the index on each object that can be seen, those of changed
+    objects in orange. Below, the visible objects with old and new values and their visible
+    pixels (``-`` for the pictures where nothing of an object is seen), and the true changes.
+
+    Args:
+        folder: a dataset that ``star-r1 generate`` wrote.
+        sample_id: of a row, such as ``000012-left``.
+        out: an image file; its ending names the format (png, jpg, webp, ...).
+
+    Raises:
+        UserError: the dataset is missing or damaged, the id is unknown, ``out`` has an ending of
+            no image format or cannot be written.
+    """
+    kind = Image.registered_extensions().get(out.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UserError(f"{out}: {out.suffix or 'no ending'} is no image format; name a .png file")
+    row = read_row(folder, sample_id)
+    buffer = BytesIO()
+    draw_pair(row_to_sample(row), row["images"], json.loads(row["pixels"])).save(buffer, kind)
+    write_atomic(out, buffer.getvalue())
+
+
+def draw_pair(
+    sample: Sample, pictures: list[Image.Image], pixels: dict[str, dict[str, int]]
+) -> Image.Image:
+    """The picture that ``show`` writes.
+
+    Args:
+        sample: what is in the pictures.
+        pictures: initial and final, RGB, of one size.
+        pixels: ``initial`` and ``final`` -> index -> visible pixels, as in the dataset.
+
+    Returns:
+        RGB; its width does not depend on the size of the pictures.
+    """
+    width, height = pictures[0].size
+    shown = (PICTURE_WIDTH, round(height * PICTURE_WIDTH / width))
+    top = _MARGIN + 2 * _LINE + 8
+    table = top + shown[1] + _MARGIN
+    rows = max(len(sample.initial.visible), len(sample.changes))
+    paper = _Paper(
+        Image.new(
+            "RGB",
+            (3 * _MARGIN + 2 * shown[0], table + (rows + 1) * _LINE + _MARGIN),
+            _PAPER,
+        )
+    )
+    paper.text((_MARGIN, _MARGIN - 8), sample.id, size=28)
+    changed = {change.index for change in sample.changes}
+    left, right = _MARGIN, 2 * _MARGIN + shown[0]
+    for x, picture, scene, view, title in (
+        (left, pictures[0], sample.initial, "center", "initial"),
+        (right, pictures[1], sample.final, sample.view, "final"),
+    ):
+        paper.text((x, top - _LINE), f"{title}, seen from the {view}", color=_FAINT)
+        paper.image.paste(picture.resize(shown, Image.Resampling.LANCZOS), (x, top))
+        mask = instance_mask(scene, sample.rig, view, shown)
+        for index, (column, row) in _label_places(mask, scene).items():
+            color = _CHANGED_ON_PICTURE if index in changed else _ON_PICTURE
+            paper.label((x + column, top + row), str(index), color)
+    _draw_table(paper, (left, table), sample, pixels)
+    _draw_changes(paper, (right, table), sample)
+    return paper.image
+
+
+@dataclass(frozen=True)
+class _Paper:
+    image: Image.Image
+
+    def text(
+        self, at: tuple[float, float], text: str, color: Color = _INK, size: int = 20
+    ) -> float:
+        """Write from the top left corner ``at``; where the text ends, in pixels from the left."""
+        font = _font(size)
+        self._draw.text(at, text, color, font)
+        return at[0] + font.getlength(text)
+
+    def label(self, at: tuple[float, float], text: str, color: Color) -> None:
+        """Write around ``at`` so that it can be read on anything."""
+        self._draw.text(
+            at, text, color, _font(22), anchor="mm", stroke_width=3, stroke_fill=(20, 20, 22)
+        )
+
+    def rule(self, at: tuple[float, float], width: float) -> None:
+        self._draw.line((at, (at[0] + width, at[1])), _RULE, 2)
+
+    def wash(self, at: tuple[float, float], width: float) -> None:
+        """Mark one line of the table."""
+        corner = (at[0] + width, at[1] + _LINE - 4)
+        self._draw.rounded_rectangle((at, corner), 6, _WASH)
+
+    def dot(self, at: tuple[float, float], color: Color) -> None:
+        self._draw.ellipse((at, (at[0] + 16, at[1] + 16)), color, _FAINT)
+
+    @property
+    def _draw(self) -> ImageDraw.ImageDraw:
+        return ImageDraw.Draw(self.image)
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[float, float]]:
+    """Index of each object that is seen -> column, row of its pixel nearest to their centroid.
+
+    The centroid itself may lie on another object that stands before this one.
+    """
+    places = {}
+    for thing in scene.visible:
+        points = np.argwhere(mask == thing.index)
+        if len(points):
+            distance = np.square(points - points.mean(0)).sum(1)
+            row, column = points[distance.argmin()].tolist()
+            places[thing.index] = (column, row)
+    return places
+
+
+def _draw_table(
+    paper: _Paper, at: tuple[int, int], sample: Sample, pixels: dict[str, dict[str, int]]
+) -> None:
+    """The visible objects, one a line; a changed value as ``old > new``."""
+    x, y = at
+    columns = dict(zip(("index", *ATTRIBUTES, "pixels"), (0, 44, 236, 388, 528), strict=False))
+    columns = {"": 8, "size": 44, "color": 200, "material": 372, "shape": 530, "pixels": 676}
+    return None

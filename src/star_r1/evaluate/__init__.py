@@ -1,0 +1,1 @@
+"""From a model to completions to metrics, on disk and resumable; and the scoring of any file."""

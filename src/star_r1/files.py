@@ -1,0 +1,39 @@
+"""Writes a file whole or not at all."""
+
+import os
+from pathlib import Path
+
+from star_r1.errors import UserError
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content`` (text as UTF-8) to ``path``, making its folder where there is none.
+
+    It goes to a temporary name in the same folder first: a reader, or the next run after a
+    crash, sees the old file or the new one and never a part of it.
+
+    Raises:
+        UserError: the folder cannot be made or written, or the disk is full.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "runs" / "note.txt"
+    >>> write_atomic(path, "done")
+    >>> path.read_text()
+    'done'
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make room or name another place"
+        ) from None

@@ -1,0 +1,1 @@
+"""The embedded mini model, its processor and pretraining, and loading of any model. Needs torch."""

@@ -1,0 +1,1 @@
+"""Pictures of scenes: camera geometry, instance masks, and the Mitsuba renderer."""

@@ -1,0 +1,134 @@
+"""What a run folder holds: an evaluation (metrics, completions) or a training (its curves)."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from star_r1.errors import UserError
+from star_r1.metrics import GROUPS, METRICS, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What ``star-r1 evaluate`` wrote into a folder.
+
+    Attributes:
+        name: of the folder.
+        folder: where predictions.jsonl lies.
+        about: run.json: model, data, identity, commit, machine, date, versions.
+        scores: metrics.json.
+    """
+
+    name: str
+    folder: Path
+    about: dict[str, Any]
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One logged number by training step; steps without a finite value are left out."""
+
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What ``star-r1 train`` logged in a folder: name of the folder, curve by its logged name."""
+
+    name: str
+    curves: dict[str, Curve]
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Training]]:
+    """Sort run folders into evaluations and trainings, each in the given order.
+
+    Raises:
+        UserError: a folder is missing, unfinished or neither; a file in it is damaged.
+    """
+    evaluations, trainings = [], []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such run folder")
+        evaluated, trained = (folder / "metrics.json").exists(), (folder / "log.jsonl").exists()
+        if evaluated:
+            evaluations.append(_read_evaluation(folder))
+        if trained:
+            trainings.append(Training(_name(folder), _read_curves(folder / "log.jsonl")))
+        if not evaluated and not trained:
+            if (folder / "run.json").exists():
+                raise UserError(
+                    f"{folder}: an unfinished evaluation; run its 'star-r1 evaluate' command again"
+                )
+            raise UserError(
+                f"{folder}: neither metrics.json nor log.jsonl in it; "
+                "give the --out of 'star-r1 evaluate' or the --output_dir of 'star-r1 train'"
+            )
+    return evaluations, trainings
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _read_evaluation(folder: Path) -> Evaluation:
+    about, scores = _read_json(folder / "run.json"), _read_json(folder / "metrics.json")
+    if not isinstance(about, dict) or not isinstance(about.get("data"), str):
+        raise UserError(f"{folder / 'run.json'}: damaged; run 'star-r1 evaluate' into a new folder")
+    try:
+        for group in GROUPS:
+            for metric in METRICS:
+                _check_measured(scores[group][metric])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{folder / 'metrics.json'}: damaged; run its 'star-r1 evaluate' command again"
+        ) from None
+    return Evaluation(_name(folder), folder, about, scores)
+
+
+def _check_measured(measured: Any) -> None:
+    if measured["n"] > 0:
+        low, high = measured["ci95"]
+        if not all(map(math.isfinite, (measured["value"], low, high))):
+            raise ValueError
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: not JSON; was it edited or cut off?") from None
+
+
+def _read_curves(path: Path) -> dict[str, Curve]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            step = entry["step"]
+            numbers = {name: value for name, value in entry.items() if _is_number(value)}
+            if not _is_number(step):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise UserError(
+                f'{path}:{number}: not a JSON object with a number "step"; '
+                "delete the line, or everything from it on"
+            ) from None
+        for name, value in numbers.items():
+            points.setdefault(name, []).append((step, value))
+    return {
+        name: Curve(*(tuple(map(float, column)) for column in zip(*rows, strict=True)))
+        for name, rows in points.items()
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

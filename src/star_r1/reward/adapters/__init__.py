@@ -1,0 +1,1 @@
+"""The same rewards as each training framework calls them."""

@@ -1,0 +1,141 @@
+"""The rewards with the signature that TRL's GRPOTrainer calls, their terms logged as curves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Final, Protocol, TypeAlias
+
+from star_r1.errors import UserError
+from star_r1.reward import rivals
+from star_r1.reward.star import StarConfig, star
+from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.change import Change, parse_changes
+
+Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""Text, or chat messages whose last one is read; its content is text or a list of parts."""
+
+
+class TrlReward(Protocol):
+    """What ``GRPOTrainer(reward_funcs=...)`` takes; TRL names the curve after ``__name__``."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        completions: Sequence[Completion],
+        answer: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        """Score each completion; ``answer`` and ``columns`` are columns of the dataset."""
+
+
+def make_star_reward(config: StarConfig) -> TrlReward:
+    """The STAR reward under ``config`` as a TRL reward function.
+
+    It logs the mean of each term (``reward/format``, ``exact``, ``attribute``, ``object``,
+    ``wrong``, ``missing``) and of ``answer/predictions``, ``answer/well_formed`` and
+    ``answer/right``, and adds the terms and the predictions to TRL's table of completions.
+
+    Raises (when called):
+        UserError: an entry of the ``answer`` column is no list of triplets.
+
+    >>> from star_r1.reward import StarConfig
+    >>> reward = make_star_reward(StarConfig(format=0))
+    >>> reward(completions=["<answer>2.color.cyan</answer>"], answer=["2.color.cyan"])
+    [5.0]
+    """
+
+    def star_reward(
+        completions: Sequence[Completion],
+        answer: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        pairs = _read(completions, answer, columns.get("id"))
+        rewards = [star(said, truth, config) for said, truth in pairs]
+        terms = {
+            term: [float(getattr(reward, term)) for reward in rewards]
+            for term in ("format", "exact", "attribute", "object", "wrong", "missing")
+        }
+        if log_metric is not None:
+            for term, values in terms.items():
+                log_metric(f"reward/{term}", fmean(values))
+            _log_answers(pairs, log_metric)
+        if log_extra is not None:
+            log_extra(
+                "predicted", [", ".join(p.text for p in said.predictions) for said, _ in pairs]
+            )
+            for term, values in terms.items():
+                log_extra(term, values)
+        return [reward.total for reward in rewards]
+
+    return star_reward
+
+
+star_reward: Final = make_star_reward(StarConfig())
+"""The STAR reward with the numbers of the paper."""
+
+
+def _make_rival(function: rivals.Rival) -> TrlReward:
+    def rival(
+        completions: Sequence[Completion],
+        answer: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        pairs = _read(completions, answer, columns.get("id"))
+        if log_metric is not None:
+            _log_answers(pairs, log_metric)
+        return [function(said, truth) for said, truth in pairs]
+
+    rival.__name__ = f"{function.__name__}_reward"
+    return rival
+
+
+REWARDS: Final[dict[str, TrlReward]] = {
+    "star": star_reward,
+    "sparse": _make_rival(rivals.sparse),
+    "count_penalty": _make_rival(rivals.count_penalty),
+    "reason_rft_graded": _make_rival(rivals.reason_rft_graded),
+    "reason_rft_full": _make_rival(rivals.reason_rft_full),
+    "reason_rft_penalty": _make_rival(rivals.reason_rft_penalty),
+}
+"""What a recipe may name as its reward."""
+
+
+def _read(
+    completions: Sequence[Completion], answers: Sequence[str], ids: Sequence[str] | None
+) -> list[tuple[Answer, tuple[Change, ...]]]:
+    """Each completion read, beside its true changes."""
+    pairs = []
+    for row, (completion, answer) in enumerate(zip(completions, answers, strict=True)):
+        try:
+            truth = parse_changes(answer)
+        except (ValueError, AttributeError) as error:
+            name = f"row {row} of the batch" if ids is None else f"sample {ids[row]}"
+            raise UserError(
+                f"{name}: the answer column holds {answer!r} ({error}); "
+                "write changes as '2.color.cyan, 0.shape.cube'"
+            ) from None
+        pairs.append((parse_answer(_text(completion)), truth))
+    return pairs
+
+
+def _text(completion: Completion) -> str:
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"] if completion else ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content or ())
+
+
+def _log_answers(
+    pairs: Sequence[tuple[Answer, tuple[Change, ...]]], log_metric: Callable[[str, float], None]
+) -> None:
+    log_metric("answer/predictions", fmean(len(said.predictions) for said, _ in pairs))
+    log_metric("answer/well_formed", fmean(said.well_formed for said, _ in pairs))
+    log_metric("answer/right", fmean(said.is_exactly(truth) for said, truth in pairs))

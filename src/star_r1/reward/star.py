@@ -1,0 +1,229 @@
+"""The STAR reward, term by term (arXiv 2505.15804)."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args
+
+from star_r1.errors import UserError
+from star_r1.tvr.answer import Answer
+from star_r1.tvr.change import Change
+
+Tier: TypeAlias = Literal["exact", "attribute", "object"]
+Fate: TypeAlias = Literal["exact", "attribute", "object", "wrong"]
+Matching: TypeAlias = Literal["one-to-one", "independent"]
+Miss: TypeAlias = Literal["unmatched", "inexact"]
+
+_TIERS: Final[dict[Tier, Callable[[Change], Hashable]]] = {
+    "exact": lambda change: change,
+    "attribute": lambda change: (change.index, change.attribute),
+    "object": lambda change: change.index,
+}
+"""Tier -> what a prediction and a true change must share; best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StarConfig:
+    """Every number of the reward, and the two points on which the paper can be read twice.
+
+    An ablation of the paper is one changed field: ``StarConfig(object=0)``, ``(attribute=0)``,
+    ``(missing=0)``, ``(wrong=0)``. All numbers are zero or greater; penalties are subtracted.
+
+    Attributes:
+        format: earned by a well-formed completion.
+        exact: earned by a prediction whose index, attribute and value are right.
+        attribute: earned where index and attribute are right.
+        object: earned where only the index is right.
+        wrong: lost for each miss.
+        missing: lost for each prediction fewer than there are true changes.
+        matching: ``one-to-one`` uses each true change once, best tier first, in order of
+            appearance; ``independent`` scores each prediction by itself, so that repeats and
+            enumerations earn again and again.
+        miss: a prediction counts as a miss if it is ``unmatched``, or already if it is
+            ``inexact``, whatever it earned.
+
+    Raises:
+        UserError: a number is negative or not finite, a reading is unknown.
+
+    >>> StarConfig(object=0).object
+    0
+    """
+
+    format: float = 1.0
+    exact: float = 5.0
+    attribute: float = 1.5
+    object: float = 0.5
+    wrong: float = 1.0
+    missing: float = 1.0
+    matching: Matching = "one-to-one"
+    miss: Miss = "unmatched"
+
+    def __post_init__(self) -> None:
+        for name in ("format", "exact", "attribute", "object", "wrong", "missing"):
+            number = getattr(self, name)
+            if type(number) not in (int, float) or not 0 <= number < math.inf:
+                raise UserError(f"star reward: {name} is {number!r}; give a number of 0 or more")
+        for name, readings in (("matching", get_args(Matching)), ("miss", get_args(Miss))):
+            if (reading := getattr(self, name)) not in readings:
+                raise UserError(
+                    f"star reward: {name} is {reading!r}; choose {' or '.join(readings)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One true change, the position of the prediction matched to it, and how well it matches.
+
+    ``prediction`` and ``tier`` are None where the change was missed.
+    """
+
+    change: Change
+    prediction: int | None
+    tier: Tier | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The terms of the reward as they enter the total: the last two are zero or negative.
+
+    Attributes:
+        format, exact, attribute, object, wrong, missing: signed contributions to ``total``.
+        matches: what became of each true change, in the order of the truth.
+        fates: what became of each prediction, in the order of the answer.
+    """
+
+    format: float
+    exact: float
+    attribute: float
+    object: float
+    wrong: float
+    missing: float
+    matches: tuple[Match, ...]
+    fates: tuple[Fate, ...]
+
+    @property
+    def positive(self) -> float:
+        """What the predictions earned, all tiers together."""
+        return self.exact + self.attribute + self.object
+
+    @property
+    def total(self) -> float:
+        """The reward: not normalised by the number of changes."""
+        return self.format + self.positive + self.wrong + self.missing
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Format, positive, wrong, missing, and the total they add up to."""
+        return {
+            "format": self.format,
+            "positive": self.positive,
+            "wrong": self.wrong,
+            "missing": self.missing,
+            "total": self.total,
+        }
+
+
+def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfig()) -> Reward:
+    """Score ``answer`` against the true changes.
+
+    With n_miss predictions that miss (repeats and invalid items included), n_pred predictions in
+    all and n_gt true changes, the total is::
+
+        format + sum of tiers - wrong * n_miss - missing * max(0, n_gt - n_pred)
+
+    Linear in the number of predictions.
+
+    Source: arXiv 2505.15804, section 3 (tiers known; penalty as reported). Neither says whether
+    matching is one-to-one or whether a partial hit is a miss: the defaults are this project's
+    reading, the one under which enumerating triplets does not pay.
+
+    >>> from star_r1.tvr import parse_answer, parse_changes
+    >>> truth = parse_changes("2.color.cyan, 0.shape.cube")
+    >>> answer = parse_answer("<think>..</think><answer>2.color.cyan, 0.shape.sphere</answer>")
+    >>> star(answer, truth).terms
+    {'format': 1.0, 'positive': 6.5, 'wrong': 0.0, 'missing': 0.0, 'total': 7.5}
+    >>> star(answer, truth).fates
+    ('exact', 'attribute')
+    >>> star(answer, truth, StarConfig(attribute=0)).total
+    6.0
+    """
+    predicted = {i: p.change for i, p in enumerate(answer.predictions) if p.change is not None}
+    match = _match_one_to_one if config.matching == "one-to-one" else _match_independently
+    tiers, matches = match(predicted, truth)
+    fates: tuple[Fate, ...] = tuple(tiers.get(i, "wrong") for i in range(len(answer.predictions)))
+    unmatched, inexact = fates.count("wrong"), len(fates) - fates.count("exact")
+    missed = unmatched if config.miss == "unmatched" else inexact
+    return Reward(
+        format=config.format * answer.well_formed,
+        exact=config.exact * fates.count("exact"),
+        attribute=config.attribute * fates.count("attribute"),
+        object=config.object * fates.count("object"),
+        # 0.0 - x, because -x would make a penalty of nothing read -0.0.
+        wrong=0.0 - config.wrong * missed,
+        missing=0.0 - config.missing * max(0, len(truth) - len(fates)),
+        matches=matches,
+        fates=fates,
+    )
+
+
+def pair_off(
+    predicted: dict[int, Change], true: dict[int, Change], key: Callable[[Change], Hashable]
+) -> list[tuple[int, int]]:
+    """Pair predictions with true changes of the same ``key``, each used once, and remove both.
+
+    Args:
+        predicted: position -> change, in order of appearance; loses what is paired.
+        true: likewise.
+        key: what the two of a pair have in common.
+
+    Returns:
+        (position in ``predicted``, position in ``true``) of each pair.
+
+    >>> first, second = Change(2, "color", "cyan"), Change(2, "color", "red")
+    >>> predicted, true = {0: first, 1: second}, {0: second}
+    >>> pair_off(predicted, true, lambda change: change.index), predicted, true
+    ([(0, 0)], {1: Change(index=2, attribute='color', value='red')}, {})
+    """
+    waiting: dict[Hashable, deque[int]] = {}
+    for place, change in true.items():
+        waiting.setdefault(key(change), deque()).append(place)
+    pairs = [
+        (position, places.popleft())
+        for position, change in predicted.items()
+        if (places := waiting.get(key(change)))
+    ]
+    for position, place in pairs:
+        del predicted[position], true[place]
+    return pairs
+
+
+def _match_one_to_one(
+    predicted: Mapping[int, Change], truth: Sequence[Change]
+) -> tuple[dict[int, Tier], tuple[Match, ...]]:
+    tiers: dict[int, Tier] = {}
+    matches = [Match(change, None, None) for change in truth]
+    open_predicted, open_true = dict(predicted), dict(enumerate(truth))
+    for tier, key in _TIERS.items():
+        for position, place in pair_off(open_predicted, open_true, key):
+            tiers[position] = tier
+            matches[place] = Match(truth[place], position, tier)
+    return tiers, tuple(matches)
+
+
+def _match_independently(
+    predicted: Mapping[int, Change], truth: Sequence[Change]
+) -> tuple[dict[int, Tier], tuple[Match, ...]]:
+    tiers: dict[int, Tier] = {}
+    matches = [Match(change, None, None) for change in truth]
+    # Worst tier first: what a better one finds is written over it.
+    for tier, key in reversed(_TIERS.items()):
+        first: dict[Hashable, int] = {}
+        for position, change in predicted.items():
+            first.setdefault(key(change), position)
+        true_keys = {key(change) for change in truth}
+        tiers |= {i: tier for i, change in predicted.items() if key(change) in true_keys}
+        for place, change in enumerate(truth):
+            if key(change) in first:
+                matches[place] = Match(change, first[key(change)], tier)
+    return tiers, tuple(matches)

@@ -1,0 +1,238 @@
+"""``star-r1 train grpo``: the paper's GRPO, on a thin subclass of TRL's GRPOTrainer.
+
+The paper's GRPO (arXiv 2505.15804, after arXiv 2402.03300): G completions a prompt, advantage
+(r - mean) / (std + 1e-4) within the group, clipped ratio, k3 KL to the base model, no supervised
+warm start. Its numbers are unpublished; the defaults here are those of Reason-RFT on the same
+data (arXiv 2503.20752), which TRL shares but for the ones that ``StarGRPOConfig`` sets.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from accelerate.utils import is_peft_model
+from datasets import Dataset, Image, List
+from trl import GRPOConfig, GRPOTrainer, get_peft_config
+from trl.trainer.utils import RepeatSampler
+
+from star_r1.data.dataset import load
+from star_r1.errors import UserError
+from star_r1.model.loading import load_model, load_processor
+from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
+from star_r1.reward.star import StarConfig
+from star_r1.train.arguments import StarArguments, default, mixed_precision, output_folder, parse
+from star_r1.train.run import ExactResume, model_card, run, say
+from star_r1.train.shared_prompt import SharedPrompt, obstacle
+
+NEVER = -1e4
+"""Added to a logit, it leaves no probability in float32, float16 or bfloat16."""
+
+
+@dataclasses.dataclass
+class StarGRPOConfig(GRPOConfig):  # type: ignore[misc]
+    """TRL's GRPOConfig with the paper's GRPO as the default."""
+
+    loss_type: str = default(GRPOConfig, "loss_type", "grpo")
+    beta: float = default(GRPOConfig, "beta", 0.04)
+    use_bias_correction_kl: bool = default(GRPOConfig, "use_bias_correction_kl", False)
+    logging_steps: float = default(GRPOConfig, "logging_steps", 1)
+    log_completions: bool = default(GRPOConfig, "log_completions", True)
+    num_completions_to_print: int | None = default(GRPOConfig, "num_completions_to_print", 0)
+    save_total_limit: int | None = default(GRPOConfig, "save_total_limit", 2)
+    report_to: None | str | list[str] = default(GRPOConfig, "report_to", "tensorboard")
+
+    def __post_init__(self) -> None:
+        """As TRL, but bfloat16 is never on by itself on a CPU."""
+        self.bf16 = mixed_precision(self.bf16)
+        super().__post_init__()
+        self.disable_tqdm = True  # run.Bar shows progress
+
+
+@dataclasses.dataclass
+class GRPOArguments(StarArguments):
+    """``StarArguments``, and what is rewarded."""
+
+    reward: str = dataclasses.field(
+        default="star", metadata={"help": f"One of {', '.join(REWARDS)}."}
+    )
+    share_prompts: bool = dataclasses.field(
+        default=True,
+        metadata={"help": "Compute each prompt once for its group, where the settings allow it."},
+    )
+
+
+RewardArguments = dataclasses.make_dataclass(
+    "RewardArguments",
+    [
+        (
+            f"reward_{field.name}",
+            field.type,
+            dataclasses.field(
+                default=field.default,
+                metadata={"help": f"StarConfig.{field.name} of the star reward."},
+            ),
+        )
+        for field in dataclasses.fields(StarConfig)
+    ],
+)
+"""``--reward_object 0`` and its like: each ablation of the paper is one flag."""
+
+
+class EpochSampler(RepeatSampler):  # type: ignore[misc]
+    """TRL's RepeatSampler with an order that follows from seed and epoch alone.
+
+    TRL's keeps drawing from one generator, so that a run resumed in a later epoch sees that
+    epoch's prompts in the order of the first (TRL 1.16).
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer before each epoch."""
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) + epoch)
+
+
+class StarGRPOTrainer(ExactResume, GRPOTrainer):  # type: ignore[misc]
+    """GRPOTrainer that resumes exactly, never samples a vision token, and takes any model object."""
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        """As GRPOTrainer; ``model`` is a Qwen2.5-VL object, which may exist in memory only."""
+        forbid_vision_tokens(model)
+        with _named_on_disk(model):
+            super().__init__(model, *args, **kwargs)
+        if self.ref_model is not None:
+            forbid_vision_tokens(self.accelerator.unwrap_model(self.ref_model))
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        sampler = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            sampler.data_source,
+            sampler.mini_repeat_count,
+            sampler.batch_size,
+            sampler.repeat_count,
+            sampler.shuffle,
+            sampler.seed,
+        )
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> Any:
+        """Name the sample beside each completion in the table of completions."""
+        for column in ("id", "answer"):
+            if column in inputs[0]:
+                self._log_completion_extra(column, [row[column] for row in inputs])
+        return super()._calculate_rewards(inputs, *args)
+
+
+class SharedPromptGRPOTrainer(SharedPrompt, StarGRPOTrainer):
+    """``StarGRPOTrainer`` that computes each prompt once for all its completions."""
+
+
+def forbid_vision_tokens(model: Any) -> None:
+    """Take all probability from the image and video placeholders, wherever logits are computed.
+
+    At temperature 1 a policy samples them sooner or later, and the next forward pass then looks
+    for a picture that is not there (huggingface/trl#3847). HF generate can suppress them, but its
+    log-probabilities are still computed with them; a bias of the output layer does both alike, in
+    sampling, policy and reference. It is no parameter and is never saved.
+    """
+    head = model.get_output_embeddings()
+    bias = torch.zeros(head.weight.shape[0], dtype=head.weight.dtype, device=head.weight.device)
+    bias[[model.config.image_token_id, model.config.video_token_id]] = NEVER
+    del head.bias
+    head.register_buffer("bias", bias, persistent=False)
+
+
+@contextmanager
+def _named_on_disk(model: Any) -> Iterator[None]:
+    """TRL loads the reference model from ``_name_or_path``; give a model in memory one for so long."""
+    if is_peft_model(model) or model.config._name_or_path:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        model.config._name_or_path = folder
+        try:
+            yield
+        finally:
+            model.config._name_or_path = ""
+
+
+def reward_function(arguments: GRPOArguments, numbers: Any) -> TrlReward:
+    """The reward that the flags name.
+
+    Raises:
+        UserError: no such reward; a ``--reward_*`` number without the star reward.
+    """
+    config = StarConfig(**{f.name: getattr(numbers, f"reward_{f.name}") for f in dataclasses.fields(StarConfig)})
+    if arguments.reward == "star":
+        return make_star_reward(config)
+    if arguments.reward not in REWARDS:
+        raise UserError(f"--reward {arguments.reward}: choose from {', '.join(REWARDS)}")
+    if config != StarConfig():
+        raise UserError(f"the --reward_* numbers are the star reward's, not {arguments.reward}'s")
+    return REWARDS[arguments.reward]
+
+
+def rollout_period(args: GRPOConfig) -> int:
+    """How many optimizer steps one generation batch feeds (1 in the mini recipe).
+
+    >>> rollout_period(GRPOConfig("out", bf16=False, num_iterations=2, report_to="none"))
+    2
+    """
+    passes = args.steps_per_generation * args.num_iterations
+    return max(1, passes // args.gradient_accumulation_steps)
+
+
+def prompts_of(folder: str, views: Sequence[str], decode: bool) -> Dataset:
+    """The rows to train on; pictures stay undecoded where prompts are shared."""
+    rows = load(Path(folder), views=tuple(views)).select_columns(["id", "images", "prompt", "answer"])
+    return rows.cast_column("images", List(Image(decode=decode)))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``star-r1 train grpo``; returns the exit code.
+
+    Raises:
+        UserError: anything wrong with the flags, the recipe, the data or the model.
+    """
+    arguments, numbers, args = parse(
+        "star-r1 train grpo", argv, GRPOArguments, RewardArguments, StarGRPOConfig
+    )
+    output_folder(args.output_dir)
+    reward = reward_function(arguments, numbers)
+    model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
+    if arguments.freeze_vision:
+        model.model.visual.requires_grad_(False)
+    reason = obstacle(model, args) if arguments.share_prompts else "--share_prompts false"
+    if reason:
+        say(f"prompts are computed once a completion ({reason})")
+    train = prompts_of(arguments.data, arguments.views, decode=bool(reason))
+    need = args.generation_batch_size // args.num_generations
+    if len(train) < need:
+        raise UserError(
+            f"{arguments.data}: {len(train)} rows of view {', '.join(arguments.views)}, but one "
+            f"generation batch takes {need} prompts (generation_batch_size / num_generations)"
+        )
+    trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer
+    trainer = trainer_class(
+        model,
+        reward,
+        args,
+        train_dataset=train,
+        eval_dataset=prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
+        if arguments.eval_data
+        else None,
+        processing_class=load_processor(arguments.model_name_or_path),
+        peft_config=get_peft_config(arguments),
+    )
+    card = model_card(
+        f"{arguments.model_name_or_path}, trained with GRPO and the {arguments.reward} reward",
+        arguments.model_name_or_path,
+        ["grpo", "trl", "transformation-driven-visual-reasoning"],
+        f"Made by `star-r1 train grpo {' '.join(argv)}`.\n\n"
+        "It answers which attributes of which objects changed between two pictures: "
+        "`<think>reasoning</think><answer>2.color.cyan, 3.shape.cube</answer>`.",
+    )
+    return run(trainer, card, rollout_period(args))

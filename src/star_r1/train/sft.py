@@ -1,0 +1,82 @@
+"""``star-r1 train sft``: STAR-SFT, the paper's baseline, supervised on the answers alone.
+
+The paper gives no reasoning to imitate in this baseline, so the completion is an empty think block
+and the true answer: ``<think></think><answer>2.color.cyan</answer>``. That keeps the answer
+grammar, and so the evaluation, the same as for GRPO. The loss covers the completion only.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer, get_peft_config
+
+from star_r1.data.dataset import load
+from star_r1.model.loading import load_model, load_processor
+from star_r1.train.arguments import StarArguments, default, mixed_precision, output_folder, parse
+from star_r1.train.run import ExactResume, model_card, run
+
+
+@dataclasses.dataclass
+class StarSFTConfig(SFTConfig):  # type: ignore[misc]
+    """TRL's SFTConfig with exact resume and nothing cut off as the default."""
+
+    completion_only_loss: bool | None = default(SFTConfig, "completion_only_loss", True)
+    max_length: int | None = default(SFTConfig, "max_length", None)
+    logging_steps: float = default(SFTConfig, "logging_steps", 1)
+    save_total_limit: int | None = default(SFTConfig, "save_total_limit", 2)
+    report_to: None | str | list[str] = default(SFTConfig, "report_to", "tensorboard")
+
+    def __post_init__(self) -> None:
+        """As TRL, but bfloat16 is never on by itself on a CPU."""
+        self.bf16 = mixed_precision(self.bf16)
+        super().__post_init__()
+        self.disable_tqdm = True  # run.Bar shows progress
+
+
+class StarSFTTrainer(ExactResume, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that resumes exactly."""
+
+
+def answers_of(folder: str, views: Sequence[str]) -> Dataset:
+    """Rows of ``images``, ``prompt`` and the ``completion`` to learn."""
+    rows = load(Path(folder), views=tuple(views)).select_columns(["images", "prompt", "answer"])
+    return rows.map(_completion, remove_columns=["answer"], load_from_cache_file=False)
+
+
+def _completion(row: dict[str, Any]) -> dict[str, Any]:
+    text = f"<think></think><answer>{row['answer']}</answer>"
+    return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``star-r1 train sft``; returns the exit code.
+
+    Raises:
+        UserError: anything wrong with the flags, the recipe, the data or the model.
+    """
+    arguments, args = parse("star-r1 train sft", argv, StarArguments, StarSFTConfig)
+    output_folder(args.output_dir)
+    model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
+    if arguments.freeze_vision:
+        model.model.visual.requires_grad_(False)
+    trainer = StarSFTTrainer(
+        model,
+        args,
+        train_dataset=answers_of(arguments.data, arguments.views),
+        eval_dataset=answers_of(arguments.eval_data, arguments.views)
+        if arguments.eval_data
+        else None,
+        processing_class=load_processor(arguments.model_name_or_path),
+        peft_config=get_peft_config(arguments),
+    )
+    card = model_card(
+        f"{arguments.model_name_or_path}, fine-tuned on the answers (STAR-SFT)",
+        arguments.model_name_or_path,
+        ["sft", "trl", "transformation-driven-visual-reasoning"],
+        f"Made by `star-r1 train sft {' '.join(argv)}`.",
+    )
+    return run(trainer, card)

@@ -1,0 +1,151 @@
+"""Completion -> Answer: the reasoning, the predicted changes, and whether the format was kept."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from star_r1.tvr.change import Change
+from star_r1.tvr.vocabulary import N_OBJECTS, VALUES
+
+_TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
+_CHANGES: Final[dict[str, Change]] = {
+    f"{index}.{attribute}.{value}": Change(index, attribute, value)
+    for index in range(N_OBJECTS)
+    for attribute, values in VALUES.items()
+    for value in values
+}
+"""All 170 triplets: to read one is to look it up."""
+_SPELLINGS: Final = {"colour": "color", "grey": "gray"}
+_WRAPPING: Final = " \t\r\n\"'`“”‘’«»()[]{}<>*."
+"""What may surround an item or one of its parts: quotes, brackets, asterisks, a closing period."""
+_BULLETS: Final = frozenset("-–—•*")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One item of an answer: ``text`` as written, and its change, None where it is no triplet."""
+
+    text: str
+    change: Change | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a completion says.
+
+    Attributes:
+        reasoning: the text of the first think block, or all that follows a tag never closed.
+        predictions: the items of the last complete answer block, in order, repeats kept.
+        well_formed: exactly one think block, then exactly one answer block, else white space.
+        problem: why it is not well-formed; None where it is.
+    """
+
+    reasoning: str
+    predictions: tuple[Prediction, ...]
+    well_formed: bool
+    problem: str | None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The changes of the valid predictions, in order, repeats kept."""
+        return tuple(p.change for p in self.predictions if p.change is not None)
+
+    def is_exactly(self, truth: Iterable[Change]) -> bool:
+        """Whether the set of predictions equals ``truth``; an invalid item never does.
+
+        >>> truth = [Change(2, "color", "cyan"), Change(0, "shape", "cube")]
+        >>> parse_answer("<answer>0.shape.cube, 2.color.cyan</answer>").is_exactly(truth)
+        True
+        >>> parse_answer("<answer>0.shape.cube, 2.color.cyan, ?</answer>").is_exactly(truth)
+        False
+        """
+        return {p.change for p in self.predictions} == set(truth)
+
+
+def parse_answer(text: str | None) -> Answer:
+    """Read a completion. Never raises; linear in the length of ``text``.
+
+    The format is strict: ``<think>reasoning</think><answer>items</answer>`` in lower case, each
+    tag once, only white space around the blocks. The predictions are read from the last complete
+    answer block, format kept or not; without one there are none.
+
+    Inside the answer reading is lenient. Commas, semicolons and new lines separate items, and so
+    do spaces where every word has two dots. Case, spaces around dots, quotes, brackets,
+    asterisks, a bullet (``-``) before an item, periods after it, ``colour`` and ``grey`` are
+    accepted. Nothing else is: an item such as ``object 2.color.cyan`` or ``2.color.pink`` is an
+    invalid prediction, and so is a word of prose. Items with nothing but such punctuation are no
+    predictions; an answer that is only ``none`` has no predictions either.
+
+    Args:
+        text: a completion; anything but a string reads as malformed without predictions.
+
+    Source: the answer grammar of STAR-R1 (arXiv 2505.15804); the lenience is the project's.
+
+    >>> answer = parse_answer("<think>2: red</think><answer>2.Colour.Cyan; 3.shape.cone</answer>")
+    >>> answer.well_formed, answer.reasoning, answer.changes
+    (True, '2: red', (Change(index=2, attribute='color', value='cyan'),))
+    >>> answer.predictions[1]
+    Prediction(text='3.shape.cone', change=None)
+    >>> parse_answer("2.color.cyan").problem
+    'no <think>'
+    """
+    if not isinstance(text, str):
+        return Answer("", (), False, "the completion is not text")
+    problem = _format_problem(text)
+    return Answer(_reasoning(text), _predictions(_answer_text(text)), problem is None, problem)
+
+
+def _format_problem(text: str) -> str | None:
+    """The first way in which ``text`` breaks the format; None where it keeps it."""
+    for tag in _TAGS:
+        if (n := text.count(tag)) != 1:
+            return f"{n} {tag} tags" if n else f"no {tag}"
+    before, think, rest = text.partition("<think>")
+    _, end_think, rest = rest.partition("</think>")
+    between, answer, rest = rest.partition("<answer>")
+    _, end_answer, after = rest.partition("</answer>")
+    if not (think and end_think and answer and end_answer):
+        return "the tags are not in the order think, answer"
+    for place, piece in (("before", before), ("between", between), ("after", after)):
+        if piece and not piece.isspace():
+            return f"text {place} the blocks"
+    return None
+
+
+def _reasoning(text: str) -> str:
+    return text.partition("<think>")[2].partition("</think>")[0]
+
+
+def _answer_text(text: str) -> str:
+    """The inside of the last complete answer block, empty where there is none."""
+    start = text.rfind("<answer>", 0, max(text.rfind("</answer>"), 0))
+    if start < 0:
+        return ""
+    start += len("<answer>")
+    return text[start : text.find("</answer>", start)]
+
+
+def _predictions(text: str) -> tuple[Prediction, ...]:
+    if text.strip(_WRAPPING).lower() == "none":
+        return ()
+    return tuple(
+        Prediction(item, _read_change(item))
+        for segment in re.split(r"[,;\r\n]", text)
+        for item in _items(segment)
+    )
+
+
+def _items(segment: str) -> list[str]:
+    """The items of what stands between two separators: usually one."""
+    words = [word for word in segment.split() if word not in _BULLETS]
+    item = " ".join(words)
+    if not item.strip(_WRAPPING):
+        return []
+    solid = [word for word in words if word.strip(_WRAPPING)]
+    return solid if all(word.strip(_WRAPPING).count(".") == 2 for word in solid) else [item]
+
+
+def _read_change(item: str) -> Change | None:
+    parts = (part.strip(_WRAPPING) for part in item.strip(_WRAPPING).lower().split("."))
+    return _CHANGES.get(".".join(_SPELLINGS.get(part, part) for part in parts))

@@ -1,0 +1,40 @@
+"""A sample: an initial scene, the changes made to it, and the view of the final picture."""
+
+from dataclasses import dataclass, replace
+
+from star_r1.tvr.change import Change
+from star_r1.tvr.change import replay as _replay
+from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
+from star_r1.tvr.vocabulary import VIEWS
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question of TVR.
+
+    Attributes:
+        id: unique in its dataset, such as ``000012-left``.
+        initial: the scene of the initial picture (always seen from ``center``).
+        changes: the truth, at least one in generated data, no two on one (object, attribute).
+        view: the camera of the final picture.
+        rig: cameras and lamps, the same before and after.
+    """
+
+    id: str
+    initial: Scene
+    changes: tuple[Change, ...]
+    view: str = "center"
+    rig: Rig = STANDARD_RIG
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise ValueError(f"view {self.view!r} is not one of {', '.join(VIEWS)}")
+
+    @property
+    def final(self) -> Scene:
+        """The scene of the final picture."""
+        return _replay(self.initial, self.changes)
+
+    def seen_from(self, view: str) -> "Sample":
+        """The same scene and changes with the final picture from ``view``; the id says so."""
+        return replace(self, id=f"{self.id.rsplit('-', 1)[0]}-{view}", view=view)

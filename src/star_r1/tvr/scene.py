@@ -1,0 +1,149 @@
+"""What is on the table: objects, scenes, and where cameras and lamps stand; JSON in and out."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from star_r1.tvr.vocabulary import (
+    ATTRIBUTES,
+    CAMERA_POSITION,
+    LAMP_POSITION,
+    N_OBJECTS,
+    TABLE_CELLS,
+    VALUES,
+    VISIBLE_CELLS,
+)
+
+Vec3 = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One object of a scene.
+
+    Attributes:
+        index: 0-9, the order of creation.
+        color, shape, size, material: values of ``VALUES``.
+        position: x, y of the centre in cells; x grows toward the center camera, y to its right.
+        rotation: about the vertical, radians in [0, 2 pi).
+    """
+
+    index: int
+    color: str
+    shape: str
+    size: str
+    material: str
+    position: tuple[int, int]
+    rotation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for attribute in ATTRIBUTES:
+            if self.attribute(attribute) not in VALUES[attribute]:
+                raise ValueError(f"{attribute} {self.attribute(attribute)!r} is not known")
+        if max(map(abs, self.position)) > TABLE_CELLS:
+            raise ValueError(f"position {self.position} is off the table (+-{TABLE_CELLS} cells)")
+        if not math.isfinite(self.rotation):
+            raise ValueError(f"rotation {self.rotation} is not a finite number")
+
+    @property
+    def visible(self) -> bool:
+        """Whether the object stands in the visible square; an object outside it is not drawn."""
+        return max(map(abs, self.position)) <= VISIBLE_CELLS
+
+    def attribute(self, name: str) -> str:
+        """The value of one of ``ATTRIBUTES``."""
+        value: str = getattr(self, name)
+        return value
+
+    def describe(self) -> str:
+        """Size, color, material, shape in words.
+
+        >>> Object(0, "cyan", "cube", "small", "metal", (0, 0)).describe()
+        'small cyan metal cube'
+        """
+        return f"{self.size} {self.color} {self.material} {self.shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The ten objects on the table, by index; those outside the visible square are hidden."""
+
+    objects: tuple[Object, ...]
+
+    def __post_init__(self) -> None:
+        if [o.index for o in self.objects] != list(range(N_OBJECTS)):
+            raise ValueError(f"a scene has {N_OBJECTS} objects, indices 0-{N_OBJECTS - 1} in order")
+
+    @property
+    def visible(self) -> tuple[Object, ...]:
+        """The objects that are drawn, by index."""
+        return tuple(o for o in self.objects if o.visible)
+
+    def to_json(self) -> str:
+        """One line of JSON that ``from_json`` reads back exactly."""
+        return json.dumps([asdict(o) for o in self.objects], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Scene":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: not JSON, a field is missing, unknown, or out of range.
+        """
+        try:
+            rows: list[dict[str, Any]] = json.loads(text)
+            return cls(tuple(Object(**{**row, "position": _cell(row["position"])}) for row in rows))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a scene: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Where the cameras and lamps of one sample stand (world units), jitter included."""
+
+    cameras: dict[str, Vec3]
+    lamps: dict[str, Vec3]
+
+    def to_json(self) -> str:
+        """One line of JSON that ``from_json`` reads back exactly."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Rig":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: not JSON, or not a rig.
+        """
+        try:
+            raw = json.loads(text)
+            rig = cls(
+                {name: _vec3(v) for name, v in raw["cameras"].items()},
+                {name: _vec3(v) for name, v in raw["lamps"].items()},
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a rig: {error}") from None
+        if (set(rig.cameras), set(rig.lamps)) != (set(CAMERA_POSITION), set(LAMP_POSITION)):
+            raise ValueError(
+                f"not a rig: it has {', '.join((*rig.cameras, *rig.lamps)) or 'nothing'}"
+            )
+        return rig
+
+
+STANDARD_RIG = Rig(dict(CAMERA_POSITION), dict(LAMP_POSITION))
+"""Cameras and lamps without jitter."""
+
+
+def _cell(value: Any) -> tuple[int, int]:
+    x, y = value
+    if type(x) is not int or type(y) is not int:
+        raise TypeError(f"position {value} is not two integers")
+    return x, y
+
+
+def _vec3(value: Any) -> Vec3:
+    x, y, z = map(float, value)
+    if not all(map(math.isfinite, (x, y, z))):
+        raise ValueError(f"{value} is not a finite point")
+    return x, y, z

@@ -1,0 +1,267 @@
+"""The parser: a strict format, lenient items, and no text that it chokes on."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.change import Change, format_changes
+from star_r1.tvr.vocabulary import N_OBJECTS, VALUES
+
+CYAN, CUBE = Change(2, "color", "cyan"), Change(3, "shape", "cube")
+CHANGES = st.sampled_from(
+    [Change(i, a, v) for i in range(N_OBJECTS) for a, values in VALUES.items() for v in values]
+)
+
+
+def items(text: str) -> list[Change | None]:
+    return [
+        prediction.change for prediction in parse_answer(f"<answer>{text}</answer>").predictions
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>a</think><answer>2.color.cyan</answer>",
+        "<think></think><answer></answer>",
+        " \n<think>a\nb</think>\n\t<answer>\n2.color.cyan\n</answer>\n\u00a0",
+        "<think>1 < 2 > 0, <b>, </i></think><answer>none</answer>",
+    ],
+)
+def test_the_format_is_kept(text: str) -> None:
+    answer = parse_answer(text)
+    assert (answer.well_formed, answer.problem) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no <think>"),
+        ("2.color.cyan", "no <think>"),
+        ("<answer>2.color.cyan</answer>", "no <think>"),
+        ("<think>a<answer>2.color.cyan</answer>", "no </think>"),
+        ("<think>a</think>", "no <answer>"),
+        ("<think>a</think><answer>2.color", "no </answer>"),
+        ("<THINK>a</THINK><answer></answer>", "no <think>"),
+        ("<think>a</think><think>b</think><answer></answer>", "2 <think> tags"),
+        ("<think>a</think><answer></answer><answer></answer>", "2 <answer> tags"),
+        ("<think>a</think><answer></answer></answer>", "2 </answer> tags"),
+        ("<think>a<answer>b</answer></think><answer></answer>", "2 <answer> tags"),
+        ("<answer></answer><think>a</think>", "the tags are not in the order think, answer"),
+        ("<think><answer></think></answer>", "the tags are not in the order think, answer"),
+        ("</think><think><answer></answer>", "the tags are not in the order think, answer"),
+        ("So: <think>a</think><answer></answer>", "text before the blocks"),
+        ("<think>a</think> so <answer></answer>", "text between the blocks"),
+        ("<think>a</think><answer></answer>.", "text after the blocks"),
+    ],
+)
+def test_the_format_is_broken(text: str, problem: str) -> None:
+    answer = parse_answer(text)
+    assert (answer.well_formed, answer.problem) == (False, problem)
+
+
+@pytest.mark.parametrize("text", [None, 3, b"<answer></answer>", ["2.color.cyan"]])
+def test_what_is_no_text_has_no_predictions(text: object) -> None:
+    answer = parse_answer(text)  # type: ignore[arg-type]
+    assert answer == Answer("", (), False, "the completion is not text")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2.color.cyan, 3.shape.cube",
+        "2.color.cyan,3.shape.cube",
+        "2.color.cyan; 3.shape.cube;",
+        "2.color.cyan\n3.shape.cube\n",
+        "2.color.cyan,\r\n\r\n 3.shape.cube",
+        "2.color.cyan 3.shape.cube",
+        "2.color.cyan. 3.shape.cube.",
+        "2.color.cyan - 3.shape.cube",
+        " 2 . color . cyan ,\t3 .shape. cube",
+        "2.Color.CYAN, 3.SHAPE.Cube",
+        "2.colour.cyan, 3.shape.cube",
+        '["2.color.cyan", "3.shape.cube"]',
+        "{'2.color.cyan', `3.shape.cube`}",
+        "(2.color.cyan), (3.shape.cube)",
+        "(2.color.cyan 3.shape.cube)",
+        "2.'color'.\"cyan\", [3].[shape].[cube]",
+        "- 2.color.cyan\n- 3.shape.cube",
+        "* 2 . color . cyan\n• 3.shape.cube",
+        "**2.color.cyan**, 3.shape.cube.",
+        "“2.color.cyan”, ‘3.shape.cube’",
+        ", ,, 2.color.cyan, [], 3.shape.cube, ...",
+    ],
+)
+def test_lenient_items(text: str) -> None:
+    assert items(text) == [CYAN, CUBE]
+
+
+def test_grey_is_gray() -> None:
+    assert items("2.colour.Grey") == [Change(2, "color", "gray")]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "2.color.pink",
+        "2.shape.cyan",
+        "2.position.left",
+        "10.color.cyan",
+        "-1.color.cyan",
+        "02.color.cyan",
+        "٢.color.cyan",
+        "2.color",
+        "2.color.cyan.cyan",
+        "2.color.dark cyan",
+        "color.2.cyan",
+        "2-color-cyan",
+        "change_color(2 cyan)",
+        "object 2.color.cyan",
+        "2.color.cyan and 3.shape.cube",
+        "the cube has turned cyan",
+        "cyan",
+        "none",
+        "?",
+    ],
+)
+def test_an_item_that_is_no_triplet_is_a_wrong_prediction(item: str) -> None:
+    assert items(f"2.color.cyan, {item}") == [CYAN, None]
+    prediction = parse_answer(f"<answer>{item}, 2.color.cyan</answer>").predictions[0]
+    assert prediction.text == item
+
+
+@pytest.mark.parametrize("text", ["", " \n", "none", "None.", " [NONE]\n", '"none"', ",;,", "()"])
+def test_answers_without_predictions(text: str) -> None:
+    assert items(text) == []
+
+
+def test_repeats_and_order_are_kept() -> None:
+    answer = parse_answer("<answer>3.shape.cube, nonsense, 2.color.cyan, 3.shape.cube</answer>")
+    assert answer.changes == (CUBE, CYAN, CUBE)
+    assert [p.text for p in answer.predictions] == [
+        "3.shape.cube",
+        "nonsense",
+        "2.color.cyan",
+        "3.shape.cube",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("<answer>2.color.cyan</answer> <answer>3.shape.cube</answer>", (CUBE,)),
+        ("<answer>2.color.cyan</answer> <answer>3.shape.cube", (CYAN,)),
+        ("<answer>2.color.cyan</answer> 3.shape.cube</answer>", (CYAN,)),
+        ("<answer>2.color.cyan <answer>3.shape.cube</answer>", (CUBE,)),
+        ("<think><answer>2.color.cyan</answer></think>", (CYAN,)),
+        ("</answer>2.color.cyan<answer>", ()),
+        ("<answer>2.color.cyan", ()),
+        ("2.color.cyan</answer>", ()),
+        ("2.color.cyan", ()),
+    ],
+)
+def test_the_last_complete_answer_block_is_read(text: str, changes: tuple[Change, ...]) -> None:
+    answer = parse_answer(text)
+    assert answer.changes == changes
+    assert not answer.well_formed
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning"),
+    [
+        ("<think>a</think><answer></answer>", "a"),
+        ("<think> a\nb </think>", " a\nb "),
+        ("<think>a</think><think>b</think>", "a"),
+        ("<think>cut off", "cut off"),
+        ("<answer></answer>", ""),
+    ],
+)
+def test_reasoning(text: str, reasoning: str) -> None:
+    assert parse_answer(text).reasoning == reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("2.color.cyan, 3.shape.cube", True),
+        ("3.shape.cube, 2.color.cyan, 3.shape.cube", True),
+        ("3.shape.cube", False),
+        ("2.color.cyan, 3.shape.cube, 3.size.small", False),
+        ("2.color.cyan, 3.shape.cube, ?", False),
+        ("", False),
+    ],
+)
+def test_is_exactly(text: str, right: bool) -> None:
+    assert parse_answer(f"<answer>{text}</answer>").is_exactly([CYAN, CUBE]) is right
+
+
+@given(st.lists(CHANGES), st.text().filter(lambda text: "<" not in text))
+def test_what_is_written_is_read_back(changes: list[Change], reasoning: str) -> None:
+    text = f"<think>{reasoning}</think><answer>{format_changes(changes)}</answer>"
+    answer = parse_answer(text)
+    assert answer.changes == tuple(changes)
+    assert len(answer.predictions) == len(changes)
+    assert answer.well_formed
+    assert answer.reasoning == reasoning
+
+
+PIECES = st.one_of(
+    st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "2.color.cyan", "none"]),
+    st.sampled_from("<>.,;-*'[2 \n\x00\u2028İ\ud800"),
+)
+
+
+@given(st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join)))
+def test_no_text_raises(text: str) -> None:
+    answer = parse_answer(text)
+    assert answer.well_formed == (answer.problem is None)
+    assert len(answer.changes) <= len(answer.predictions)
+    if answer.well_formed:
+        assert text.strip().startswith("<think>")
+        assert text.strip().endswith("</answer>")
+
+
+MEGABYTE = 1_000_000
+HOSTILE = {
+    "open think": "<think>",
+    "open answer": "<answer>",
+    "closed answer": "</answer>",
+    "pairs": "<answer></answer>",
+    "crossed": "<think><answer></think></answer>",
+    "angle": "<",
+    "commas": ",",
+    "spaces": " ",
+    "new lines": "\n",
+    "dots": ".",
+    "spaced dots": " .",
+    "bullets": "- ",
+    "quotes": '"',
+    "brackets": "[",
+    "items": "2.color.cyan,",
+    "words": "2.color.cyan ",
+    "junk": "a",
+    "short items": "1;",
+    "nulls": "\x00",
+}
+
+
+@pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize(
+    "frame", ["{}", "<answer>{}</answer>", "<think>{}</think><answer>{}</answer>"]
+)
+def test_a_hostile_megabyte_costs_linear_time(piece: str, frame: str) -> None:
+    def seconds(size: int) -> float:
+        text = frame.replace("{}", piece * (size // len(piece)))
+        start = time.process_time()
+        parse_answer(text)
+        return time.process_time() - start
+
+    # A quadratic scan of a megabyte takes minutes; 5 s leave room for a slow machine.
+    assert seconds(MEGABYTE) < 5
+
+
+def test_all_of_a_long_list_is_kept() -> None:
+    assert items("2.color.cyan, " * 50_000 + "x") == [CYAN] * 50_000 + [None]
