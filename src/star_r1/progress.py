@@ -15,7 +15,7 @@ LOG_SECONDS: Final = 30.0
 
 
 class Advance(Protocol):
-    """What ``progress`` hands out: call it for each finished piece of work, or for ``n`` of them."""
+    """What ``progress`` hands out, to be called for each finished piece of work."""
 
     def __call__(self, n: int = 1, /) -> None:
         """Count ``n`` pieces as done."""
@@ -87,7 +87,9 @@ def _pace(done: int, left: int, seconds: float, unit: str) -> str:
         return unit
     rate = done / seconds
     speed = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
-    return f"{unit}, {speed}, " + (f"{_span(left / rate)} left" if left else f"took {_span(seconds)}")
+    return f"{unit}, {speed}, " + (
+        f"{_span(left / rate)} left" if left else f"took {_span(seconds)}"
+    )
 
 
 def _span(seconds: float) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -44,6 +44,8 @@ SHARD_SAMPLES: Final = 64
 """Samples in one file: an interrupted run loses at most these."""
 MIN_SIDE, MAX_SIDE = 28, 4096
 """Pixels of a picture's width and height."""
+MAX_SAMPLES_PER_PIXEL: Final = 512
+"""What TRANCE was rendered with, without a denoiser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class Settings:
             raise UserError(
                 f"size {self.size[0]}x{self.size[1]}: give width x height in pixels, "
                 f"each {MIN_SIDE}-{MAX_SIDE}"
+            )
+        if not 1 <= self.samples_per_pixel <= MAX_SAMPLES_PER_PIXEL:
+            raise UserError(
+                f"samples per pixel {self.samples_per_pixel}: give 1-{MAX_SAMPLES_PER_PIXEL}"
             )
         if not self.views or len(set(self.views)) < len(self.views) or set(self.views) - {*VIEWS}:
             raise UserError(
@@ -101,7 +107,7 @@ class Settings:
             f"star-r1 generate --samples {self.samples} --seed {self.seed} "
             f"--size {self.size[0]}x{self.size[1]} --views {','.join(self.views)} \\\n"
             f"    --objects {few}-{many} --changes {fewest}-{most} "
-            f"--split {self.split} --out DIR"
+            f"--split {self.split} --samples-per-pixel {self.samples_per_pixel} --out DIR"
         )
 
 
@@ -132,7 +138,7 @@ def generate(
         rules: how many objects and changes; None for ``SceneRules()``.
         workers: processes that draw and render, each with one thread; 1 uses this process.
         split: name of the split.
-        samples_per_pixel: light paths a pixel, before the denoiser.
+        samples_per_pixel: light paths a pixel, before the denoiser; 1-512.
 
     Returns:
         The number of samples made by this call, 0 where the dataset was complete.
@@ -141,9 +147,7 @@ def generate(
         UserError: a value out of range, ``out`` holds something else, cannot be written or is on
             a full disk, the renderer is not installed, a worker died.
     """
-    settings = Settings(
-        samples, seed, size, views, rules or SceneRules(), split, samples_per_pixel
-    )
+    settings = Settings(samples, seed, size, views, rules or SceneRules(), split, samples_per_pixel)
     if workers < 1:
         raise UserError(f"workers {workers}: give 1 or a greater number")
     _claim(out, settings)
@@ -174,7 +178,7 @@ def _claim(out: Path, settings: Settings) -> None:
     """Write the settings to ``out``, or see that those in it are the same."""
     path = out / "generate.json"
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             raise UserError(
@@ -200,7 +204,7 @@ def _inline(value: Any) -> str:
     return json.dumps(value)
 
 
-def _draw(settings: Settings, indices: Iterable[int], workers: int) -> Iterator[list[Row]]:
+def _draw(settings: Settings, indices: Iterable[int], workers: int) -> Generator[list[Row]]:
     """The rows of each sample, in the order of ``indices``."""
     if workers == 1:
         try:

@@ -1,4 +1,4 @@
-"""The dataset card: what every column holds, how the rows are spread, the command that made them."""
+"""The dataset card: what every column holds, how the rows are spread, what made them."""
 
 import json
 from collections import Counter
@@ -103,7 +103,7 @@ configs:
 ---
 """
     fields = "\n".join(f"| `{name}` | {type_} | {text} |" for name, (type_, text) in FIELDS.items())
-    counts = {
+    counts: dict[str, list[tuple[Any, int]]] = {
         "rows by view": [(view, views[view]) for view in VIEWS if views[view]],
         "samples by visible objects": sorted(visible.items()),
         "samples by changes": sorted(changes.items()),
@@ -158,4 +158,6 @@ def _size_category(rows: int) -> str:
     ('n<1K', '10K<n<100K')
     """
     steps = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
-    return next((name for limit, name in steps if rows < limit), "100K<n<1M" if rows < 10**6 else "n>1M")
+    return next(
+        (name for limit, name in steps if rows < limit), "100K<n<1M" if rows < 10**6 else "n>1M"
+    )

@@ -143,10 +143,14 @@ def shards(folder: Path) -> list[Path]:
         UserError: no such folder, no file in it, or fewer files than their names announce.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; make one with 'star-r1 generate --out {folder}'")
+        raise UserError(
+            f"{folder}: no such folder; make one with 'star-r1 generate --out {folder}'"
+        )
     paths = sorted((folder / "data").glob("*.parquet"))
     if not paths:
-        raise UserError(f"{folder}: no data/*.parquet in it; is it the --out of 'star-r1 generate'?")
+        raise UserError(
+            f"{folder}: no data/*.parquet in it; is it the --out of 'star-r1 generate'?"
+        )
     if (match := _SHARD.fullmatch(paths[0].name)) and len(paths) != int(match["count"]):
         raise UserError(
             f"{folder}: {len(paths)} of {int(match['count'])} shards; "
@@ -165,7 +169,7 @@ def count_rows(path: Path) -> int | None:
 
 
 def _check(path: Path) -> None:
-    """Raise a UserError unless ``path`` is a whole parquet file with the columns of ``FEATURES``."""
+    """Raise a UserError unless ``path`` is a whole parquet file with all of ``FEATURES``."""
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:

@@ -1,6 +1,5 @@
-"""One pair as a picture for people: indices on the objects, the table and the true changes below."""
+"""One pair as a picture for people: indices on the objects, table and true changes below."""
 
-import json
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from star_r1.data.dataset import read_row, row_to_sample
 from star_r1.errors import UserError
 from star_r1.files import write_atomic
-from star_r1.render.visibility import instance_mask
+from star_r1.render.visibility import count_pixels, instance_mask
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import Scene
 from star_r1.tvr.vocabulary import ATTRIBUTES, COLOR_RGB, MIN_VISIBLE_PIXELS
@@ -38,7 +37,7 @@ def show(folder: Path, sample_id: str, out: Path) -> None:
 
     Both pictures side by side with the index on each object that can be seen, those of changed
     objects in orange. Below, the visible objects with old and new values and their visible
-    pixels (``-`` for the pictures where nothing of an object is seen), and the true changes.
+    pixels (of a 320x240 picture), and the true changes.
 
     Args:
         folder: a dataset that ``star-r1 generate`` wrote.
@@ -54,19 +53,16 @@ def show(folder: Path, sample_id: str, out: Path) -> None:
         raise UserError(f"{out}: {out.suffix or 'no ending'} is no image format; name a .png file")
     row = read_row(folder, sample_id)
     buffer = BytesIO()
-    draw_pair(row_to_sample(row), row["images"], json.loads(row["pixels"])).save(buffer, kind)
+    draw_pair(row_to_sample(row), row["images"]).save(buffer, kind)
     write_atomic(out, buffer.getvalue())
 
 
-def draw_pair(
-    sample: Sample, pictures: list[Image.Image], pixels: dict[str, dict[str, int]]
-) -> Image.Image:
+def draw_pair(sample: Sample, pictures: list[Image.Image]) -> Image.Image:
     """The picture that ``show`` writes.
 
     Args:
         sample: what is in the pictures.
         pictures: initial and final, RGB, of one size.
-        pixels: ``initial`` and ``final`` -> index -> visible pixels, as in the dataset.
 
     Returns:
         RGB; its width does not depend on the size of the pictures.
@@ -90,14 +86,14 @@ def draw_pair(
         (left, pictures[0], sample.initial, "center", "initial"),
         (right, pictures[1], sample.final, sample.view, "final"),
     ):
-        paper.text((x, top - _LINE), f"{title}, seen from the {view}", color=_FAINT)
+        paper.text((x, top - _LINE), f"{title}, seen from the {view}", _FAINT)
         paper.image.paste(picture.resize(shown, Image.Resampling.LANCZOS), (x, top))
         mask = instance_mask(scene, sample.rig, view, shown)
-        for index, (column, row) in _label_places(mask, scene).items():
+        for index, (column, row) in label_places(mask, scene).items():
             color = _CHANGED_ON_PICTURE if index in changed else _ON_PICTURE
             paper.label((x + column, top + row), str(index), color)
-    _draw_table(paper, (left, table), sample, pixels)
-    _draw_changes(paper, (right, table), sample)
+    _draw_table(paper, (left, table), sample)
+    _draw_changes(paper, (left + 1100, table), sample)
     return paper.image
 
 
@@ -105,13 +101,17 @@ def draw_pair(
 class _Paper:
     image: Image.Image
 
-    def text(
-        self, at: tuple[float, float], text: str, color: Color = _INK, size: int = 20
-    ) -> float:
-        """Write from the top left corner ``at``; where the text ends, in pixels from the left."""
-        font = _font(size)
-        self._draw.text(at, text, color, font)
-        return at[0] + font.getlength(text)
+    def text(self, at: tuple[float, float], text: str, color: Color = _INK, size: int = 20) -> None:
+        """Write from the top left corner ``at``."""
+        self._draw.text(at, text, color, _font(size))
+
+    def change(self, at: tuple[float, float], old: str, new: str) -> None:
+        """Write both values; Pillow's own font has no arrow to put between them."""
+        self.text(at, old, _ACCENT)
+        x, y = at[0] + _font(20).getlength(old) + 8, at[1] + 13
+        self._draw.line(((x, y), (x + 14, y)), _ACCENT, 2)
+        self._draw.polygon(((x + 12, y - 5), (x + 20, y), (x + 12, y + 5)), _ACCENT)
+        self.text((x + 27, at[1]), new, _ACCENT)
 
     def label(self, at: tuple[float, float], text: str, color: Color) -> None:
         """Write around ``at`` so that it can be read on anything."""
@@ -139,7 +139,7 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def _label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[float, float]]:
+def label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[int, int]]:
     """Index of each object that is seen -> column, row of its pixel nearest to their centroid.
 
     The centroid itself may lie on another object that stands before this one.
@@ -154,11 +154,46 @@ def _label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[floa
     return places
 
 
-def _draw_table(
-    paper: _Paper, at: tuple[int, int], sample: Sample, pixels: dict[str, dict[str, int]]
-) -> None:
-    """The visible objects, one a line; a changed value as ``old > new``."""
+def _draw_table(paper: _Paper, at: tuple[int, int], sample: Sample) -> None:
+    """The visible objects, one a line; old and new of a changed value."""
     x, y = at
-    columns = dict(zip(("index", *ATTRIBUTES, "pixels"), (0, 44, 236, 388, 528), strict=False))
-    columns = {"": 8, "size": 44, "color": 200, "material": 372, "shape": 530, "pixels": 676}
-    return None
+    columns = {"index": 10, "size": 80, "color": 276, "material": 464, "shape": 628}
+    counts = {"initial": 820, "final": 920}
+    pixels = {
+        "initial": count_pixels(sample.initial, sample.rig, "center"),
+        "final": count_pixels(sample.final, sample.rig, sample.view),
+    }
+    for name, offset in columns.items():
+        paper.text((x + offset, y), name, _FAINT)
+    for name, offset in counts.items():
+        paper.text((x + offset, y), f"{name} px", _FAINT)
+    width = max(counts.values()) + 100
+    for thing in sample.initial.visible:
+        y += _LINE
+        paper.rule((x, y - 5), width)
+        after = sample.final.objects[thing.index]
+        if after != thing:
+            paper.wash((x, y - 2), width)
+        paper.text((x + columns["index"], y), str(thing.index))
+        for attribute in ATTRIBUTES:
+            place = (x + columns[attribute], y)
+            old, new = thing.attribute(attribute), after.attribute(attribute)
+            if attribute == "color":
+                paper.dot((place[0], y + 4), COLOR_RGB[new])
+                place = (place[0] + 24, y)
+            if old == new:
+                paper.text(place, old)
+            else:
+                paper.change(place, old, new)
+        for name, offset in counts.items():
+            seen = pixels[name][thing.index]
+            color = _INK if seen >= MIN_VISIBLE_PIXELS else _FAINT
+            paper.text((x + offset, y), str(seen) if seen else "hidden", color)
+
+
+def _draw_changes(paper: _Paper, at: tuple[int, int], sample: Sample) -> None:
+    x, y = at
+    paper.text(at, "true changes", _FAINT)
+    for change in sample.changes:
+        y += _LINE
+        paper.text((x, y), str(change), _ACCENT, 22)

@@ -14,7 +14,7 @@ _PACKAGES = ("star-r1", "torch", "transformers", "trl", "datasets", "numpy", "mi
 def provenance() -> dict[str, Any]:
     """Commit (None outside a clone), date (UTC), machine and versions of what runs now."""
     return {
-        "commit": _commit(),
+        "commit": _commit(Path(__file__)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "processor": _processor(),
@@ -28,17 +28,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
-    """The commit of the clone this file is part of, with ``-dirty`` where files were changed."""
-    here = Path(__file__)
+def _commit(file: Path) -> str | None:
+    """The commit of the clone that ``file`` is part of, ``-dirty`` where files were changed."""
     try:
-        # Installed into a folder of someone else's repository, this file is not tracked there.
-        _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
-        return _git(
-            "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", cwd=here.parent
-        )
+        # Installed into a folder of someone else's repository, the file is not tracked there.
+        _git("ls-files", "--error-unmatch", file.name, cwd=file.parent)
+        commit = _git("rev-parse", "HEAD", cwd=file.parent)
+        changes = _git("status", "--porcelain", "--untracked-files=no", cwd=file.parent)
     except (OSError, subprocess.SubprocessError):
         return None
+    return commit + "-dirty" * bool(changes)
 
 
 def _git(*words: str, cwd: Path) -> str:

@@ -61,21 +61,10 @@ def compare_pair(before: Scene, after: Scene, rng: np.random.Generator) -> Lesso
     return Lesson(build_table(before), compare(before, after, rng))
 
 
-def closest(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
-    """Find the object of a list given as text that is most like a description.
-
-    The description is that of an object with up to two words exchanged; where another object is
-    as close to it, an exact description is asked instead.
-    """
-    target = objects[rng.integers(len(objects))]
-    words = {a: target.attribute(a) for a in _WORD_ORDER}
-    for a in rng.permutation(_WORD_ORDER)[: rng.integers(0, 3)]:
-        words[str(a)] = VALUES[a][rng.integers(len(VALUES[a]))]
-    alike = [sum(o.attribute(a) == words[a] for a in _WORD_ORDER) for o in objects]
-    if sum(score >= max(alike) for score in alike) > 1 or objects[int(np.argmax(alike))] != target:
-        words = {a: target.attribute(a) for a in _WORD_ORDER}
-    query = "".join(" " + words[a] for a in _WORD_ORDER)
-    return Lesson(f"{_listed(objects, rng)}Find:{query}", target.describe() + "\n")
+def find_in_list(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
+    """``find``, the objects given as text."""
+    question = find(objects, rng)
+    return Lesson(_listed(objects, rng) + question.user, question.assistant)
 
 
 def describe(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
@@ -87,15 +76,15 @@ def describe(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
 def find(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
     """Complete the description of one object of a picture, one or two of its words withheld.
 
-    Only what is left unique by the words given is asked.
+    Words are withheld such that the others leave one object only, where that can be.
     """
     target = objects[rng.integers(len(objects))]
-    for withheld in rng.permutation(len(ATTRIBUTES)):
-        hidden = {_WORD_ORDER[withheld], _WORD_ORDER[rng.integers(len(ATTRIBUTES))]}
-        given = [a for a in _WORD_ORDER if a not in hidden]
+    for _ in range(4):
+        withheld = rng.permutation(_WORD_ORDER)[: rng.integers(1, 3)]
+        given = [a for a in _WORD_ORDER if a not in withheld]
         if sum(all(o.attribute(a) == target.attribute(a) for a in given) for o in objects) == 1:
             break
-    words = "".join(" ?" if a in hidden else " " + target.attribute(a) for a in _WORD_ORDER)
+    words = "".join(" " + target.attribute(a) if a in given else " ?" for a in _WORD_ORDER)
     return Lesson(f"Find:{words}", target.describe() + "\n")
 
 

@@ -43,7 +43,7 @@ class Camera:
 
         >>> from star_r1.tvr import STANDARD_RIG
         >>> camera = Camera.of(STANDARD_RIG, "center", (320, 240))
-        >>> camera.project([[0.0, 0.0, 0.0]])[0].tolist()
+        >>> camera.project([[0.0, 0.0, 0.0]])[0].round(3).tolist()
         [160.0, 120.0]
         """
         origin = np.array(rig.cameras[view], dtype=np.float64)

@@ -1,385 +1,530 @@
-"""Renders scenes with Mitsuba 3: a path tracer for TRANCE's studio, compiled by LLVM, denoised.
+"""Renders scenes with Mitsuba 3: TRANCE's studio, a path tracer made for it, and a denoiser.
 
-The tracer is written in Mitsuba's vectorised Python (Dr.Jit), because a stock integrator gives
-glass black shadows. A scene is at most ten spheres, cylinders and boxes, so rays meet them
-analytically, all ten at once: 13 times faster than Mitsuba's ray tracing kernel on meshes, with
-nothing to rebuild from one scene to the next, and the picture agrees with the instance mask.
+A stock integrator gives glass black shadows and shows the lamps to the camera; TRANCE does
+neither. So the light paths are written here, in Mitsuba's own vectorised Python, on its ray
+tracing, microfacet and Fresnel functions. The ten objects are ten slots of one mesh: a new scene
+swaps vertices and a small table, and the compiled kernel serves every scene, lamp and camera.
 """
 
+import importlib
 import importlib.metadata
 import math
 import os
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from star_r1.errors import UserError
-from star_r1.render.cameras import Camera
+from star_r1.render.cameras import Camera, Floats
 from star_r1.render.visibility import centre, half_height
-from star_r1.tvr.scene import Object, Rig, Scene
+from star_r1.tvr.scene import Rig, Scene
 from star_r1.tvr.vocabulary import CELL, COLOR_RGB, N_OBJECTS, VALUES, VISIBLE_CELLS
 
 
 def _load() -> tuple[Any, Any, Any]:
-    """Dr.Jit, Mitsuba and its denoiser, on one thread, with the LLVM that the extra installs."""
+    """Dr.Jit, Mitsuba and its denoiser, on one thread, with the LLVM that the extra installs.
+
+    A system's LLVM is not looked for: with some versions the process aborts.
+    """
     try:
         if "DRJIT_LIBLLVM_PATH" not in os.environ:
             files = importlib.metadata.files("karellen-llvm-core") or []
-            library = next(file for file in files if file.name.startswith("libLLVM.so"))
+            library = next((file for file in files if file.name.startswith("libLLVM.")), None)
+            if library is None:
+                raise ImportError("karellen-llvm-core holds no libLLVM")
             os.environ["DRJIT_LIBLLVM_PATH"] = str(library.locate())
-        import drjit
-        import mitsuba
-        import mitsuba_oidn
-    except (ImportError, StopIteration) as error:
+        # Their type stubs stop mypy, hence not the import statement.
+        drjit, mitsuba, denoiser = map(
+            importlib.import_module, ("drjit", "mitsuba", "mitsuba_oidn")
+        )
+    except ImportError as error:
         raise UserError(
-            f"pictures need Mitsuba ({error}); install it with: pip install 'star-r1[render]'"
+            f"pictures need Mitsuba, not found here ({error}); "
+            "install it with: pip install 'star-r1[render]'"
         ) from None
     mitsuba.set_variant("llvm_ad_rgb")
     drjit.set_thread_count(0)
-    return drjit, mitsuba, mitsuba_oidn
+    return drjit, mitsuba, denoiser
 
 
 dr, mi, oidn = _load()
 
-RUBBER, METAL, GLASS = map(VALUES["material"].index, ("rubber", "metal", "glass"))
-FLOOR = 3
-CUBE, SPHERE, CYLINDER = map(VALUES["shape"].index, ("cube", "sphere", "cylinder"))
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_branching: Callable[[_Function], _Function] = dr.syntax  # `if` and `while` on arrays
 
-# TRANCE's lamps: power, color, edge of the square. Blender's radiance is power / (4 area).
-_LAMPS = {
+_RUBBER, _METAL, _GLASS = map(VALUES["material"].index, ("rubber", "metal", "glass"))
+_FLOOR = len(VALUES["material"])
+
+# TRANCE's square lamps: power, color, edge. Blender's radiance is power / (4 edge^2).
+_LAMPS: Final = {
     "key": (125.0, (1.0, 0.932, 0.817), 0.5),
     "fill": (50.0, (0.762, 0.818, 1.0), 0.5),
     "back": (150.0, (1.0, 1.0, 1.0), 1.0),
 }
-_SUN_TOWARD = (0.414, -0.195, 0.889)
+_TOWARD_SUN = (0.414, -0.195, 0.889)
 _SUN_IRRADIANCE = 0.45
-
-_FLOOR_ALBEDO = 0.8
-_LINE_ALBEDO = 0.86
+_FLOOR_ALBEDO, _LINE_ALBEDO = 0.8, 0.88
 _LINE_HALF_WIDTH = 0.025
-_BEVEL = 0.08  # of the half edge; shades as if rounded, the outline stays sharp
-_ROUGH_METAL = 0.2
-_SMOOTH_METAL = 0.02
-_ROUGH_SHARE = 0.5
-_RUBBER_GLOSS = 0.35
+
+# Of the half edge, as on TRANCE's smooth cube and cylinder. Only the shading is round: the outline
+# stays sharp, so that picture and instance mask agree.
+_BEVEL = 0.1
+_BEVEL_STEPS, _FLAT_STEPS = 2, 8  # of the mesh, along a bevel and between two bevels
+_RUBBER_ROUGHNESS = 0.35
+_METAL_ROUGHNESS, _POLISH = 0.2, 0.04  # of metal's two lobes; the second also of glints on glass
+_POLISHED_SHARE = 0.5  # of metal
 _GLASS_IOR = 1.45
-_LIFT = 0.002  # objects float this far above the floor, so that rays can leave a glass bottom
-_EPSILON = 1e-3
-_MAX_DEPTH = 8
-_MAX_DIFFUSE = 3
-_CLAMP = 3.0
+
+_LIFT = 0.002  # objects stand this far above the floor, so that a ray can leave a glass bottom
+_EPSILON = 0.001
+_MAX_DEPTH, _MAX_DIFFUSE = 8, 3
+_MAX_CROSSINGS = 8  # glass surfaces that a shadow ray may pass
+_MARGIN = 4  # pixels around the picture, mirrored, for the denoiser
+_FIREFLY = 3.0  # most light that a path may bring from one lamp after its first surface
 
 
-class _Box(NamedTuple):
-    """An object in its own frame, where it spans [-1, 1]^3."""
+class MitsubaRenderer:
+    """Draws scenes as TRANCE does: same camera, lamps, shapes, colors and materials.
 
-    x: Any
-    y: Any
-    z: Any
-    cos: Any
-    sin: Any
-    scale: Any
-    is_round: Any
-    ball: Any
-    tint: Any
-    glass: Any
+    One thread; the same input gives the same bytes in any process on the same kind of CPU, in
+    whatever order scenes are drawn.
+
+    Importing this module raises ``UserError`` where the extra ``render`` is not installed.
+    Processes that draw side by side must be spawned: a forked copy of the compiler hangs.
+
+    >>> from star_r1.tvr import STANDARD_RIG, Object, Scene
+    >>> ball = Object(0, "red", "sphere", "large", "metal", (0, 0))
+    >>> rest = (Object(i, "red", "cube", "small", "rubber", (40, 40)) for i in range(1, 10))
+    >>> MitsubaRenderer((64, 48), 4).render(Scene((ball, *rest)), STANDARD_RIG, "center").shape
+    (48, 64, 3)
+    """
+
+    def __init__(self, size: tuple[int, int] = (320, 240), samples_per_pixel: int = 16) -> None:
+        """Build the studio; the first picture also compiles, for a second or two.
+
+        Args:
+            size: width, height of the pictures in pixels, each at least 16.
+            samples_per_pixel: light paths in each pixel, at least 1. 16 looks good.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        if min(size) < 16 or samples_per_pixel < 1:
+            raise UserError(
+                f"cannot draw {size[0]} x {size[1]} pixels with {samples_per_pixel} samples each: "
+                "give at least 16 pixels a side and 1 sample"
+            )
+        self.size = size
+        self.samples_per_pixel = samples_per_pixel
+        self._shapes, triangles = _shapes()
+        self._vertices_each = self._shapes["cube"][0].shape[0]
+        self._faces_each = len(triangles)
+        first_vertex = np.arange(N_OBJECTS)[:, None, None] * self._vertices_each
+        self._faces = mi.UInt32((triangles + first_vertex).astype(np.uint32).ravel())
+
+        mesh = mi.Mesh("objects", N_OBJECTS * self._vertices_each, N_OBJECTS * self._faces_each)
+        mesh_parameters = mi.traverse(mesh)
+        mesh_parameters["faces"] = self._faces
+        mesh_parameters.update()
+        # In parallel, or optimised, the order of things would differ between processes.
+        self._world = mi.load_dict(
+            {"type": "scene", "objects": mesh}, parallel=False, optimize=False
+        )
+        self._parameters = mi.traverse(self._world)
+        self._placed: Scene | None = None
+
+        self._denoiser = oidn.Device(oidn.DeviceType.CPU)
+        self._denoiser.num_threads = 1
+        self._denoiser.set_bool("setAffinity", False)
+
+    def render(self, scene: Scene, rig: Rig, view: str) -> NDArray[np.uint8]:
+        """The picture of ``scene`` from camera ``view`` of ``rig``.
+
+        Returns:
+            sRGB, uint8, shape (height, width, 3).
+
+        Raises:
+            KeyError: the rig lacks the view, or one of TRANCE's lamps.
+        """
+        camera = Camera.of(rig, view, self.size)
+        if scene != self._placed:
+            self._place(scene)
+        image = np.clip(self._denoise(self._trace(camera, rig)), 0.0, 1.0)
+        srgb = np.where(image <= 0.0031308, image * 12.92, 1.055 * image ** (1 / 2.4) - 0.055)
+        return (srgb * 255 + 0.5).astype(np.uint8)
+
+    def _place(self, scene: Scene) -> None:
+        """Move the mesh and fill the table of colors and materials for ``scene``."""
+        points = np.zeros((N_OBJECTS, self._vertices_each, 3), np.float32)
+        points[..., 2] = -1.0  # a hidden object is a point under the floor
+        normals = np.zeros_like(points)
+        table = np.zeros((N_OBJECTS, 4), np.float32)
+        for thing in scene.visible:
+            cos, sin = math.cos(thing.rotation), math.sin(thing.rotation)
+            turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+            shape_points, shape_normals = self._shapes[thing.shape]
+            place = np.add(centre(thing), (0.0, 0.0, _LIFT))
+            points[thing.index] = shape_points @ turn * half_height(thing) + place
+            normals[thing.index] = shape_normals @ turn
+            # TRANCE uses the 0-255 numbers as linear reflectance.
+            table[thing.index, :3] = np.array(COLOR_RGB[thing.color]) / 255
+            table[thing.index, 3] = VALUES["material"].index(thing.material)
+        self._parameters["objects.vertex_positions"] = mi.Float(points.ravel())
+        self._parameters.update()
+        self._normals = mi.Float(normals.ravel())
+        self._table = mi.Float(table.ravel())
+        self._placed = scene
+
+    def _trace(self, camera: Camera, rig: Rig) -> list[NDArray[np.float32]]:
+        """Radiance, albedo and normal of each pixel, before the denoiser."""
+        width, height = self.size
+        samples = self.samples_per_pixel
+        index = dr.arange(mi.UInt32, width * height * samples)
+        pixel = index // samples
+        lattice = _lattice(pixel, mi.Float(index % samples), 8)
+        x = mi.Float(pixel % width) + lattice[0] - width / 2
+        y = mi.Float(pixel // width) + lattice[1] - height / 2
+        direction = (
+            _vector(camera.forward)
+            + x * _vector(camera.right / camera.focal)
+            + y * _vector(camera.down / camera.focal)
+        )
+        paths = self._paths(
+            _vector(camera.origin),
+            dr.normalize(direction),
+            lattice[2:],
+            mi.PCG32(width * height * samples),
+            [*(_Lamp.square(name, rig.lamps[name]) for name in _LAMPS), _Lamp.sun()],
+        )
+        dr.eval(paths)
+        return [
+            np.stack(
+                [dr.block_sum(plane, samples).numpy() / samples for plane in image], -1
+            ).reshape(height, width, 3)
+            for image in paths
+        ]
+
+    def _denoise(self, images: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The radiance without noise, given radiance, albedo and normal."""
+        # Without a margin the pixels along the border come out wrong by up to 20 grey levels.
+        margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
+        wide = oidn.denoise(
+            *(np.pad(image, margin, mode="reflect") for image in images),
+            hdr=True,
+            quality=oidn.Quality.Fast,  # half the time of High; 5 % more error
+            device=self._denoiser,
+        )
+        clean: NDArray[np.float32] = np.asarray(wide)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+        return clean
+
+    @_branching
+    def _paths(self, origin: Any, direction: Any, lattice: Any, random: Any, lamps: Any) -> Any:
+        """Follow every ray; radiance, and albedo and normal of what it meets first."""
+        radiance, weight = mi.Vector3f(0), mi.Vector3f(1)
+        albedo, normal = mi.Vector3f(0), mi.Vector3f(0)
+        o, d = mi.Vector3f(origin), mi.Vector3f(direction)
+        depth, diffused = mi.UInt32(0), mi.UInt32(0)
+        refracted, active = mi.Bool(False), mi.Bool(True)
+        while active:
+            hit = self._meet(o, d, active)
+            # The camera does not see the lamps, and reflections sample them.
+            if refracted:
+                for lamp in lamps:
+                    glint = weight * lamp.seen(o, d, hit.distance)
+                    radiance += dr.minimum(glint, _FIREFLY)
+            radiance += dr.select(hit.met | (diffused > 0), 0, weight * _backdrop(d))
+
+            first = depth == 0
+            albedo = dr.select(first, hit.color, albedo)
+            normal = dr.select(first, hit.normal, normal)
+
+            u = [dr.select(first, fixed, random.next_float32()) for fixed in lattice]
+            diffuse = hit.met & ((hit.kind == _FLOOR) | (hit.kind == _RUBBER))
+            metal = hit.met & (hit.kind == _METAL)
+            glass = hit.met & (hit.kind == _GLASS)
+            polished = metal & (u[0] < _POLISHED_SHARE)
+            if hit.met & (dr.dot(d, hit.normal) < 0):
+                light = weight * self._direct(hit, d, polished, u, lamps)
+                radiance += dr.select(first, light, dr.minimum(light, _FIREFLY))
+
+            frame = mi.Frame3f(hit.normal)
+            back = frame.to_local(-d)
+            point2 = mi.Point2f(u[4], u[5])
+            # Matte
+            scattered = frame.to_world(mi.warp.square_to_cosine_hemisphere(point2))
+            # Metal
+            lobe = _lobe(dr.select(polished, _POLISH, _METAL_ROUGHNESS))
+            facet = lobe.sample(back, point2)[0]
+            shine = mi.reflect(back, facet)
+            shine_weight = dr.select(shine.z > 0, lobe.smith_g1(shine, facet), 0)
+            # Glass; after a matte surface the ray goes straight through, as the lamps' light does.
+            reflectance, cos_t, _, eta_ti = mi.fresnel(back.z, _GLASS_IOR)
+            straight = glass & (diffused > 0)
+            bounced = u[0] < reflectance
+            bent = dr.select(bounced, mi.reflect(back), mi.refract(back, cos_t, eta_ti))
+
+            weight *= dr.select(
+                straight,
+                _shadow_tint(hit.color),
+                dr.select(metal, hit.color * shine_weight, hit.color),
+            )
+            turned = frame.to_world(dr.select(metal, shine, bent))
+            d = dr.select(straight, d, dr.select(diffuse, scattered, turned))
+            d = dr.normalize(d)
+            o = hit.point + _EPSILON * d
+            depth += 1
+            diffused += dr.select(diffuse, 1, 0)
+            refracted = glass & ~straight & ~(bounced & (back.z > 0))
+            active = (
+                hit.met & (depth < _MAX_DEPTH) & (diffused < _MAX_DIFFUSE) & (dr.max(weight) > 0.01)
+            )
+        return radiance, albedo, normal
+
+    def _meet(self, o: Any, d: Any, active: Any) -> "_Hit":
+        """What a ray meets: an object of the mesh, or the floor at z = 0."""
+        found = self._world.ray_intersect_preliminary(mi.Ray3f(o, d), False, active=active)
+        on_mesh = active & found.is_valid()
+        to_floor = dr.select(d.z < 0, -o.z / d.z, dr.inf)
+        distance = dr.minimum(dr.select(on_mesh, found.t, dr.inf), to_floor)
+        on_floor = to_floor <= distance
+        on_mesh &= ~on_floor
+
+        corners = [
+            dr.gather(mi.UInt32, self._faces, found.prim_index * 3 + i, on_mesh) for i in range(3)
+        ]
+        normals = [dr.gather(mi.Vector3f, self._normals, corner, on_mesh) for corner in corners]
+        b1, b2 = found.prim_uv
+        normal = dr.normalize(normals[0] * (1 - b1 - b2) + normals[1] * b1 + normals[2] * b2)
+        row = dr.gather(mi.Vector4f, self._table, found.prim_index // self._faces_each, on_mesh)
+
+        kind = dr.select(on_mesh, mi.UInt32(row.w), _FLOOR)
+        # A round edge may bend the normal of a visible point away from the eye.
+        away = dr.select(kind == _GLASS, 0, dr.maximum(0, dr.dot(normal, d)))
+        normal -= 2 * away * d
+
+        point = o + d * distance
+        from_line = dr.abs(dr.maximum(dr.abs(point.x), dr.abs(point.y)) - VISIBLE_CELLS * CELL)
+        floor_albedo = dr.select(from_line < _LINE_HALF_WIDTH, _LINE_ALBEDO, _FLOOR_ALBEDO)
+        return _Hit(
+            on_mesh | on_floor,
+            distance,
+            point,
+            dr.select(on_mesh, normal, mi.Vector3f(0, 0, 1)),
+            dr.select(on_mesh, mi.Vector3f(row.x, row.y, row.z), floor_albedo),
+            kind,
+        )
+
+    def _direct(self, hit: "_Hit", d: Any, polished: Any, u: Any, lamps: Any) -> Any:
+        """Light that one lamp, drawn at random, sends by way of a surface against ``d``."""
+        # Draw the lamp by what each would give to a matte surface if nothing stood between.
+        shares = [
+            dr.max(lamp.irradiance(hit.point, lamp.position, hit.normal)) + 0.02 for lamp in lamps
+        ]
+        total = sum(shares)
+        left = u[1] * total
+        chosen, share = lamps[0], shares[0]
+        for i in range(1, len(lamps)):
+            left -= shares[i - 1]
+            later = left > 0
+            chosen = _Lamp(
+                *(dr.select(later, *pair) for pair in zip(lamps[i], chosen, strict=True))
+            )
+            share = dr.select(later, shares[i], share)
+        target = chosen.position + chosen.across * (2 * u[2] - 1) + chosen.up * (2 * u[3] - 1)
+        light = chosen.irradiance(hit.point, target, hit.normal) * (total / share)
+
+        to_light = dr.normalize(target - hit.point)
+        frame = mi.Frame3f(hit.normal)
+        back, out = frame.to_local(-d), frame.to_local(to_light)
+        half = dr.normalize(back + out)
+        metal = hit.kind == _METAL
+        smooth = polished | (hit.kind == _GLASS)
+        lobe = _lobe(
+            dr.select(smooth, _POLISH, dr.select(metal, _METAL_ROUGHNESS, _RUBBER_ROUGHNESS))
+        )
+        gloss = lobe.eval(half) * lobe.G(back, out, half) / (4 * dr.maximum(back.z, 0.01) * out.z)
+        matte = (hit.kind == _RUBBER) | (hit.kind == _FLOOR)
+        dielectric = mi.fresnel(dr.dot(half, out), _GLASS_IOR)[0]
+        gloss *= dr.select(metal, hit.color, dr.select(hit.kind == _FLOOR, 0, dielectric))
+        value = gloss + dr.select(matte, hit.color * dr.inv_pi, 0)
+        lit = (out.z > 0) & (dr.max(light) > 0)
+        value *= light * self._transmittance(hit.point + _EPSILON * hit.normal, target, lit)
+        return dr.select(lit, value, 0)
+
+    @_branching
+    def _transmittance(self, start: Any, end: Any, active: Any) -> Any:
+        """What part of the light gets from one point to another: glass tints, all else stops it."""
+        passed = mi.Vector3f(1)
+        crossings = mi.UInt32(0)
+        o, d = mi.Vector3f(start), dr.normalize(end - start)
+        left = dr.norm(end - start)
+        active = mi.Bool(active)
+        while active:
+            found = self._world.ray_intersect_preliminary(
+                mi.Ray3f(o, d, left, 0.0, []), False, active=active
+            )
+            hit = active & found.is_valid()
+            row = dr.gather(mi.Vector4f, self._table, found.prim_index // self._faces_each, hit)
+            glass = hit & (row.w == _GLASS)
+            tint = dr.select(glass, _shadow_tint(mi.Vector3f(row.x, row.y, row.z)), 0)
+            passed = dr.select(hit, passed * tint, passed)
+            step = found.t + _EPSILON
+            o += dr.select(glass, step, 0) * d
+            left -= dr.select(glass, step, 0)
+            crossings += 1
+            active = glass & (crossings < _MAX_CROSSINGS)
+        return passed
+
+
+class _Hit(NamedTuple):
+    """Where rays meet a surface."""
+
+    met: Any
+    distance: Any
+    point: Any
+    normal: Any
+    color: Any
+    kind: Any
 
 
 class _Lamp(NamedTuple):
+    """A square lamp that shines to one side; the sun is a very small one, far away."""
+
     position: Any
     normal: Any
     across: Any
     up: Any
-    radiance: Any
-    area: Any
+    power: Any
 
+    @classmethod
+    def square(cls, name: str, position: ArrayLike) -> "_Lamp":
+        """One of TRANCE's lamps, which look at the origin."""
+        watt, color, edge = _LAMPS[name]
+        place = np.asarray(position, dtype=np.float64)
+        normal = -place / np.linalg.norm(place)
+        across = np.cross(normal, (0.0, 0.0, 1.0))
+        across *= edge / 2 / np.linalg.norm(across)
+        up = np.cross(normal, across)
+        return cls(*map(_vector, (place, normal, across, up, np.array(color) * watt / 4)))
 
-class MitsubaRenderer:
-    def __init__(self, size: tuple[int, int] = (320, 240), samples_per_pixel: int = 16) -> None:
-        self.size = size
-        self.samples_per_pixel = samples_per_pixel
-        self._device = oidn.Device(oidn.DeviceType.CPU)
-        self._device.num_threads = 1
-        self._device.set_bool("setAffinity", False)
+    @classmethod
+    def sun(cls) -> "_Lamp":
+        """TRANCE's weak sun."""
+        toward = np.array(_TOWARD_SUN) / np.linalg.norm(_TOWARD_SUN)
+        far, zero, power = 1e3, np.zeros(3), np.full(3, _SUN_IRRADIANCE * 1e6)
+        return cls(*map(_vector, (toward * far, -toward, zero, zero, power)))
 
-    def render(self, scene: Scene, rig: Rig, view: str) -> NDArray[np.uint8]:
-        """uint8."""
-        camera = Camera.of(rig, view, self.size)
-        planes = _Tracer(scene, rig).picture(camera, self.samples_per_pixel)
-        color, albedo, normal = planes
-        image = oidn.denoise(color, albedo, normal, hdr=True, device=self._device, quality=oidn.Quality.High)
-        image = np.clip(np.asarray(image), 0, 1)
-        srgb = np.where(image <= 0.0031308, image * 12.92, 1.055 * image ** (1 / 2.4) - 0.055)
-        return (srgb * 255 + 0.5).astype(np.uint8)
-
-
-def _opaque(value):
-    # A kernel input, not a constant: a new value needs no new kernel.
-    return dr.opaque(mi.Float, float(value))
-
-
-def _opaque3(value):
-    return mi.Vector3f(*(_opaque(v) for v in value))
-
-
-def _hidden():
-    return (0.0, 0.0, -1e4)
-
-
-def _shadow_tint(c):
-    return c ** 0.5 * 0.8
-
-
-class _Tracer:
-    def __init__(self, scene: Scene, rig: Rig) -> None:
-        rows = np.zeros((N_OBJECTS, 12), np.float32)
-        rows[:, 0:6] = (0, 0, -1e4, 1, 0, 1)
-        for o in scene.visible:
-            x, y, z = centre(o)
-            rows[o.index] = (
-                x, y, z + _LIFT, math.cos(o.rotation), math.sin(o.rotation), 1 / half_height(o),
-                VALUES["shape"].index(o.shape), VALUES["material"].index(o.material),
-                *(c / 255 for c in COLOR_RGB[o.color]), 0,
-            )
-        self.table = mi.Float(rows.ravel())
-        self.boxes = []
-        for r in rows.tolist():
-            shape = _opaque(r[6])
-            glass = _opaque(r[7]) == GLASS
-            self.boxes.append(
-                _Box(*map(_opaque, r[:6]), shape != CUBE, dr.select(shape == SPHERE, 1.0, 0.0),
-                     dr.select(glass, _shadow_tint(_opaque3(r[8:11])) ** 2, 0.0), glass)
-            )
-        self.lamps = []
-        for name, (power, color, edge) in _LAMPS.items():
-            p = np.array(rig.lamps[name])
-            n = -p / np.linalg.norm(p)
-            u = np.cross(n, (0, 0, 1.0))
-            u /= np.linalg.norm(u)
-            v = np.cross(n, u)
-            self.lamps.append(
-                _Lamp(*map(_opaque3, (p, n, u * edge / 2, v * edge / 2, np.array(color) * power / 4 / edge**2)), edge**2)
-            )
-
-    def picture(self, camera, spp):
-        w, h = camera.size
-        n = w * h * spp
-        index = dr.arange(mi.UInt32, n)
-        pixel = index // spp
-        s = mi.Float(index % spp)
-        g = 1.0
-        for _ in range(30):
-            g = (1 + g) ** (1 / 9)
-        lattice = []
-        for i in range(8):
-            v = s * (g ** -(i + 1)) + mi.sample_tea_float32(pixel, i, 4)
-            lattice.append(v - dr.floor(v))
-        rng = mi.PCG32(n, 1)
-        x = mi.Float(pixel % w) + lattice[0]
-        y = mi.Float(pixel // w) + lattice[1]
-        d = (
-            _opaque3(camera.forward)
-            + (x - w / 2) * _opaque3(camera.right / camera.focal)
-            + (y - h / 2) * _opaque3(camera.down / camera.focal)
-        )
-        out = self.trace(_opaque3(camera.origin), dr.normalize(d), lattice[2:], rng)
-        dr.eval(out)
-        out = [[dr.block_sum(p, spp) / spp for p in (c.x, c.y, c.z)] for c in out]
-        dr.eval(out)
-        return [np.stack([p.numpy() for p in planes], -1).reshape(h, w, 3) for planes in out]
-
-    def interval(self, box, o, d):
-        x, y, z = o.x - box.x, o.y - box.y, o.z - box.z
-        c, s = box.cos * box.scale, box.sin * box.scale
-        ox, oy, oz = x * c + y * s, y * c - x * s, z * box.scale
-        dx, dy, dz = d.x * c + d.y * s, d.y * c - d.x * s, d.z * box.scale
-        rx, ry, rz = dr.rcp(dx), dr.rcp(dy), dr.rcp(dz)
-        ax, ay, az = dr.abs(rx), dr.abs(ry), dr.abs(rz)
-        mx, my, mz = -ox * rx, -oy * ry, -oz * rz
-        near = dr.maximum(dr.maximum(mx - ax, my - ay), mz - az)
-        far = dr.minimum(dr.minimum(mx + ax, my + ay), mz + az)
-        a = dx * dx + dy * dy + box.ball * dz * dz
-        b = ox * dx + oy * dy + box.ball * oz * dz
-        q = ox * ox + oy * oy + box.ball * oz * oz - 1
-        disc = b * b - a * q
-        root = dr.sqrt(dr.maximum(disc, 0))
-        ia = dr.rcp(a)
-        near = dr.select(box.is_round, dr.maximum(near, (-b - root) * ia), near)
-        far = dr.select(box.is_round, dr.minimum(far, (root - b) * ia), far)
-        return (near < far) & (~box.is_round | (disc > 0)), near, far
-
-    def transmittance(self, o, d, end):
-        """How much of the light arrives along a segment: glass tints it, all else stops it."""
-        tr = mi.Vector3f(1)
-        for box in self.boxes:
-            hit, near, far = self.interval(box, o, d)
-            hit &= (far > _EPSILON) & (near < end)
-            tr = dr.select(hit, tr * box.tint, tr)
-        return tr
-
-    def meet(self, o, d):
-        t = mi.Float(dr.inf)
-        slot = mi.UInt32(0)
-        entering = mi.Bool(True)
-        for k, box in enumerate(self.boxes):
-            hit, near, far = self.interval(box, o, d)
-            outside = near > _EPSILON
-            here = dr.select(outside, near, far)
-            hit &= (here > _EPSILON) & (here < t)
-            t = dr.select(hit, here, t)
-            slot = dr.select(hit, mi.UInt32(k), slot)
-            entering = dr.select(hit, outside, entering)
-        return t, slot, entering
-
-    @dr.syntax
-    def trace(self, origin, direction, lattice, rng):
-        L = mi.Vector3f(0)
-        beta = mi.Vector3f(1)
-        albedo = mi.Vector3f(0)
-        normal = mi.Vector3f(0)
-        depth = mi.UInt32(0)
-        diffused = mi.UInt32(0)
-        sees_lamps = mi.Bool(False)
-        active = mi.Bool(True)
-        o = mi.Vector3f(origin)
-        d = mi.Vector3f(direction)
-        while active:
-            t, slot, entering = self.meet(o, d)
-            t_floor = dr.select(d.z < 0, -o.z / d.z, dr.inf)
-            floor = t_floor < t
-            t = dr.minimum(t, t_floor)
-            surface = t < 1e4
-            first = depth == 0
-            rough = diffused > 0
-            # Surfaces that mirror see the lamps and the studio; the camera does not, and rough surfaces sample the lamps.
-            if sees_lamps:
-                for lamp in self.lamps:
-                    cos = dr.dot(d, lamp.normal)
-                    at = dr.dot(lamp.position - o, lamp.normal) / cos
-                    q = o + d * at - lamp.position
-                    seen = (cos < 0) & (at > 0) & (at < t)
-                    seen &= dr.abs(dr.dot(q, lamp.across)) < dr.squared_norm(lamp.across)
-                    seen &= dr.abs(dr.dot(q, lamp.up)) < dr.squared_norm(lamp.up)
-                    L += dr.select(seen, dr.minimum(beta * lamp.radiance, _CLAMP), 0)
-            L += dr.select(~surface & ~rough, beta * self.studio(d), 0)
-
-            p = o + d * t
-            rows = [dr.gather(mi.Vector4f, self.table, slot * 3 + i, surface) for i in range(3)]
-            q = p - mi.Vector3f(rows[0].x, rows[0].y, rows[0].z)
-            cos, sin, scale, shape = rows[0].w, rows[1].x, rows[1].y, rows[1].z
-            q = mi.Vector3f(q.x * cos + q.y * sin, q.y * cos - q.x * sin, q.z) * scale
-            inner = 1 - _BEVEL
-            rho = dr.sqrt(q.x * q.x + q.y * q.y)
-            shrink = dr.maximum(rho - inner, 0) / rho
-            clipped = q - dr.clip(q, -inner, inner)
-            n = dr.select(shape == SPHERE, q, dr.select(shape == CUBE, clipped, mi.Vector3f(q.x * shrink, q.y * shrink, clipped.z)))
-            n = dr.normalize(mi.Vector3f(n.x * cos - n.y * sin, n.x * sin + n.y * cos, n.z))
-            n = dr.select(floor, mi.Vector3f(0, 0, 1), n)
-            kind = dr.select(floor, mi.UInt32(FLOOR), mi.UInt32(rows[1].w))
-            edge = dr.maximum(dr.abs(p.x), dr.abs(p.y))
-            line = dr.abs(edge - VISIBLE_CELLS * CELL) < _LINE_HALF_WIDTH
-            color = dr.select(floor, mi.Vector3f(dr.select(line, _LINE_ALBEDO, _FLOOR_ALBEDO)), mi.Vector3f(rows[2].x, rows[2].y, rows[2].z))
-            albedo = dr.select(first & surface, color, albedo)
-            normal = dr.select(first & surface, n, normal)
-
-            glass = surface & (kind == GLASS)
-            metal = surface & (kind == METAL)
-            diffuse = surface & ((kind == FLOOR) | (kind == RUBBER))
-            u = [dr.select(first, a, rng.next_float32()) for a in lattice]
-            blur = metal & (u[0] < _ROUGH_SHARE)
-            mirror = metal & ~blur
-            facing = dr.select(entering | floor, n, -n)
-            cos_o = dr.maximum(-dr.dot(d, facing), 1e-3)
-            frame = mi.Frame3f(facing)
-
-            lit = diffuse | blur
-            if lit:
-                L += self.direct(p, n, d, cos_o, kind, color, beta, first, u)
-
-            # next direction
-            cosine = frame.to_world(mi.warp.square_to_cosine_hemisphere(mi.Point2f(u[4], u[5])))
-            a = dr.select(blur, _ROUGH_METAL, _SMOOTH_METAL)
-            tan2 = a * a * u[4] / (1 - u[4])
-            cos_m = dr.rsqrt(1 + tan2)
-            sin_m = dr.sqrt(dr.maximum(0, 1 - cos_m * cos_m))
-            sp, cp = dr.sincos(2 * dr.pi * u[5])
-            m = frame.to_world(mi.Vector3f(sin_m * cp, sin_m * sp, cos_m))
-            dm = -dr.dot(d, m)
-            shine = d + 2 * dm * m
-            cos_s = dr.dot(shine, facing)
-            weight = dr.select((cos_s > 0) & (dm > 0), _masking(a, cos_s) * _masking(a, cos_o) * dm / (cos_o * cos_m), 0)
-            fr, cos_t, eta_it, eta_ti = mi.fresnel(dr.select(entering, cos_o, -cos_o), _GLASS_IOR)
-            straight = glass & rough
-            reflect = glass & ~rough & (u[0] < fr)
-            refract = glass & ~rough & ~reflect
-            d_refract = d * eta_ti + facing * (eta_ti * cos_o - dr.abs(cos_t))
-            beta *= dr.select(diffuse, color, dr.select(metal, color * weight, dr.select(straight, _shadow_tint(color), dr.select(glass, color ** 0.75, 1.0))))
-            d = dr.select(diffuse, cosine, d)
-            d = dr.select(metal, shine, d)
-            d = dr.select(reflect, d + 2 * cos_o * facing, d)
-            d = dr.normalize(dr.select(refract, d_refract, d))
-            o = p + dr.select(floor, _EPSILON, 0) * facing
-            diffused += dr.select(diffuse, 1, 0)
-            sees_lamps = surface & (mirror | (glass & ~straight))
-            depth += 1
-            active = surface & (depth < _MAX_DEPTH) & (diffused < _MAX_DIFFUSE) & (dr.max(beta) > 0.01)
-        return L, albedo, normal
-
-    def direct(self, p, n, d, cos_o, kind, color, beta, first, u):
-        """Light of one lamp, drawn by how much it would give to a matte surface, or of the sun."""
-        sun = dr.normalize(mi.Vector3f(*_SUN_TOWARD))
-        weights = []
-        for lamp in self.lamps:
-            to = lamp.position - p
-            square = dr.squared_norm(to)
-            weights.append(
-                lamp.radiance.y * lamp.area
-                * dr.maximum(0, dr.dot(to, n)) * dr.maximum(0, -dr.dot(to, lamp.normal)) / (square * square) + 0.02
-            )
-        weights.append(_SUN_IRRADIANCE * dr.maximum(0, dr.dot(sun, n)) + 0.02)
-        total = weights[0] + weights[1] + weights[2] + weights[3]
-        pick = u[1] * total
-        lamp = self.lamps[2]
-        weight = weights[2]
-        below = weights[0] + weights[1]
-        second = pick < below
-        lamp = [dr.select(second, a, b) for a, b in zip(self.lamps[1], self.lamps[2])]
-        weight = dr.select(second, weights[1], weights[2])
-        zero = pick < weights[0]
-        lamp = _Lamp(*[dr.select(zero, a, b) for a, b in zip(self.lamps[0], lamp)])
-        weight = dr.select(zero, weights[0], weight)
-        is_sun = pick >= below + weights[2]
-        weight = dr.select(is_sun, weights[3], weight)
-        to = lamp.position + lamp.across * (2 * u[2] - 1) + lamp.up * (2 * u[3] - 1) - p
+    def irradiance(self, point: Any, target: Any, normal: Any) -> Any:
+        """What a surface would get if the whole lamp shone from ``target``, nothing between."""
+        to = target - point
         square = dr.squared_norm(to)
-        far = dr.select(is_sun, 1e4, dr.sqrt(square))
-        wi = dr.select(is_sun, sun, to / far)
-        light = dr.select(
-            is_sun, mi.Vector3f(_SUN_IRRADIANCE),
-            mi.Vector3f(lamp.radiance) * (lamp.area * dr.maximum(0, -dr.dot(lamp.normal, wi)) / square),
-        ) * (total / weight)
-        cos_i = dr.dot(wi, n)
-        half = dr.normalize(wi - d)
-        metal = kind == METAL
-        alpha = dr.select(metal, _ROUGH_METAL, _RUBBER_GLOSS)
-        spec = _ggx(alpha, dr.dot(half, n)) * _masking(alpha, cos_i) * _masking(alpha, cos_o) / (4 * cos_o)
-        f = 0.04 + 0.96 * dr.maximum(0, 1 + dr.dot(half, d)) ** 5
-        value = dr.select(metal, color * spec, color * (cos_i * dr.inv_pi) + dr.select(kind == FLOOR, 0, f * spec))
-        tr = self.transmittance(p + n * _EPSILON, wi, far)
-        value = beta * value * light * tr
-        return dr.select(cos_i > 0, dr.select(first, value, dr.minimum(value, _CLAMP)), 0)
+        cosines = dr.maximum(0, dr.dot(to, normal)) * dr.maximum(0, -dr.dot(to, self.normal))
+        return self.power * (cosines / (square * square))
 
-    def studio(self, d):
-        return 0.25 * dr.maximum(0, 1 - dr.abs(d.z - 0.15) * 2.5)
+    def seen(self, o: Any, d: Any, limit: Any) -> Any:
+        """The radiance of the lamp where the ray meets it nearer than ``limit``, else 0.
 
-
-def _ggx(alpha, cos):
-    a2 = alpha * alpha
-    k = cos * cos * (a2 - 1) + 1
-    return a2 / (dr.pi * k * k)
+        The sun has no extent, so no ray meets it.
+        """
+        slope = dr.dot(d, self.normal)
+        distance = dr.dot(self.position - o, self.normal) / slope
+        offset = o + d * distance - self.position
+        square = dr.squared_norm(self.up)
+        met = (slope < 0) & (distance > 0) & (distance < limit)
+        met &= (
+            dr.maximum(dr.abs(dr.dot(offset, self.across)), dr.abs(dr.dot(offset, self.up)))
+            < square
+        )
+        return dr.select(met, self.power / (4 * square), 0)
 
 
-def _masking(alpha, cos):
-    a2 = alpha * alpha
-    return 2 * cos / (cos + dr.sqrt(a2 + (1 - a2) * cos * cos))
+def _vector(values: ArrayLike) -> Any:
+    """Three kernel inputs; a constant would be compiled into the kernel."""
+    return mi.Vector3f(*(dr.opaque(mi.Float, float(v)) for v in np.asarray(values)))
+
+
+def _lattice(pixel: Any, sample: Any, dimensions: int) -> list[Any]:
+    """Evenly spread random numbers: Roberts' sequence over the samples, shifted in each pixel."""
+    ratio = 1.0
+    for _ in range(32):  # converges to the root of x^(dimensions + 1) = x + 1
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))
+    points = [
+        sample * ratio**-i + mi.sample_tea_float32(pixel, i, 4) for i in range(1, dimensions + 1)
+    ]
+    return [point - dr.floor(point) for point in points]
+
+
+def _lobe(roughness: Any) -> Any:
+    return mi.MicrofacetDistribution(mi.MicrofacetType.GGX, roughness)
+
+
+def _shadow_tint(color: Any) -> Any:
+    """What one surface of glass leaves of light that goes straight through it."""
+    return 0.7 * dr.sqrt(color)
+
+
+def _backdrop(d: Any) -> Any:
+    """What metal and glass mirror above the floor: a grey wall that darkens upward."""
+    return 0.2 * dr.clip(1.6 - 1.8 * d.z, 0, 1)
+
+
+def _shapes() -> tuple[dict[str, tuple[Floats, Floats]], NDArray[np.int64]]:
+    """Points and normals of each shape, spanning [-1, 1]^3, and the triangles they all share.
+
+    Every shape is the surface of a cube, six square grids, bent: so that any shape can take any
+    slot of the mesh.
+    """
+    inner = 1 - _BEVEL
+    bevel = np.linspace(inner, 1, _BEVEL_STEPS + 1)
+    flat = np.linspace(-inner, inner, _FLAT_STEPS + 1)
+    cube, triangles = _cube_surface(np.concatenate([-bevel[::-1], flat[1:-1], bevel]))
+    shapes = {"cube": (cube, _unit(cube - np.clip(cube, -inner, inner)))}
+
+    steps = _FLAT_STEPS + 2 * _BEVEL_STEPS
+    ball = _unit(_cube_surface(np.tan(np.linspace(-np.pi / 4, np.pi / 4, steps + 1)))[0])
+    shapes["sphere"] = (ball, ball)
+
+    # Squares about the axis become circles; then the bevel is made in the (radius, z) plane.
+    radius = np.abs(cube[:, :2]).max(1)
+    along_x = np.abs(cube[:, 0]) >= np.abs(cube[:, 1])
+    major = np.where(along_x, cube[:, 0], cube[:, 1])
+    minor = np.where(along_x, cube[:, 1], cube[:, 0])
+    slant = np.pi / 4 * np.divide(minor, major, out=np.zeros_like(minor), where=major != 0)
+    circle = np.sign(major)[:, None] * np.stack([np.cos(slant), np.sin(slant)], -1)
+    circle = np.where(along_x[:, None], circle, circle[:, ::-1])
+    profile = np.stack([radius, cube[:, 2]], -1)
+    points, normals = (
+        np.concatenate([circle * half[:, :1], half[:, 1:]], -1)
+        for half in (profile, _unit(profile - np.clip(profile, -inner, inner)))
+    )
+    shapes["cylinder"] = (points, normals)
+    return shapes, triangles
+
+
+def _cube_surface(lines: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Points on the six faces of a cube with grid lines at ``lines``, and triangles, outward."""
+    count = len(lines)
+    u, v = (axis.ravel() for axis in np.meshgrid(lines, lines, indexing="ij"))
+    corner = np.arange(count * count).reshape(count, count)
+    a, b, c, d = (
+        part.ravel()
+        for part in (corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:])
+    )
+    face = np.concatenate([np.stack([a, b, c], -1), np.stack([a, c, d], -1)])
+    points: list[Floats] = []
+    triangles: list[NDArray[np.int64]] = []
+    for axis in range(3):
+        for plane in (
+            np.stack([np.ones_like(u), u, v], -1),
+            np.stack([-np.ones_like(u), v, u], -1),
+        ):
+            triangles.append(face + count * count * len(points))
+            points.append(np.roll(plane, axis, axis=1))
+    return np.concatenate(points), np.concatenate(triangles)
+
+
+def _unit(vectors: Floats) -> Floats:
+    length: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / length

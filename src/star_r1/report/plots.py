@@ -61,6 +61,7 @@ def curve_chart(
             "font.size": 9,
             "text.color": MUTED,
             "axes.edgecolor": GRID,
+            "axes.labelcolor": MUTED,
             "xtick.color": MUTED,
             "ytick.color": MUTED,
         }
@@ -84,16 +85,15 @@ def curve_chart(
                 capsize=3,
                 clip_on=False,
             )
-            right = point.step > 0
             axes.annotate(
                 point.name,
-                (point.step, point.value),
-                (-8 if right else 8, 0),
+                (point.step, point.high),
+                (0, 4),
                 textcoords="offset points",
-                ha="right" if right else "left",
-                va="center",
+                ha="right" if point.step > 0 else "left",
                 color=INK,
             )
+        axes.margins(y=0.1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -111,12 +111,12 @@ def curve_chart(
 
 
 def _smooth(values: Sequence[float]) -> Any:
-    """A centred moving average over a twelfth of the run, narrower at both ends."""
+    """A centred moving average over a twelfth of the run; of what there is of it at the ends."""
     reach = len(values) // 24
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    middle = np.arange(len(values))
-    half = np.minimum(reach, np.minimum(middle, middle[::-1]))
-    return (sums[middle + half + 1] - sums[middle - half]) / (2 * half + 1)
+    places = np.arange(len(values))
+    low, high = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)
 
 
 def _describe(
@@ -137,9 +137,9 @@ def _describe(
 def _svg(text: str, label: str) -> str:
     """The bare element: themed, scaling with the page, without ids that would repeat in it."""
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-z]+_\d+"', "", text)
-    text = re.sub(r"font: [^;\"]*;", "font-size: 9px;", text)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[\w.]+_\d+"', "", text)
+    text = re.sub(r"font-family: [^;\"]*; ?", "", text)
     view = re.search(r'viewBox="[^"]*"', text)
     head = f'<svg {view[0] if view else ""} role="img" aria-label="{escape(label)}">'
     text = head + text[text.index(">") + 1 :]

@@ -43,6 +43,11 @@ class Training:
     name: str
     curves: dict[str, Curve]
 
+    @property
+    def steps(self) -> float:
+        """The last logged step, 0 where nothing was logged."""
+        return max((curve.steps[-1] for curve in self.curves.values()), default=0)
+
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Training]]:
     """Sort run folders into evaluations and trainings, each in the given order.

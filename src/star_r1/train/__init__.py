@@ -1,1 +1,1 @@
-"""Training on TRL: GRPO with the STAR reward, and supervised fine-tuning on the answers. Needs trl."""
+"""Training on TRL: GRPO with the STAR reward, and supervised fine-tuning on answers. Needs trl."""

@@ -1,12 +1,15 @@
-"""Flags and recipes of the training commands: dataclasses, read by TRL's parser, errors in one line."""
+"""Flags and recipes of the training commands, read by TRL's parser, with errors in one line."""
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import datasets
 import torch
+import transformers
 import yaml
 from trl import ModelConfig, TrlParser
 
@@ -74,9 +77,17 @@ def default(config: type, name: str, value: Any) -> Any:
     return dataclasses.field(default=value, metadata=metadata)
 
 
-def mixed_precision(bf16: bool | None) -> bool | None:
-    """TRL turns bfloat16 on unless told otherwise; on a CPU that is only slow, so not there."""
-    return False if bf16 is None and not torch.cuda.is_available() else bf16
+def settle(args: Any) -> None:
+    """What both configs decide before TRL's own ``__post_init__``.
+
+    TRL turns bfloat16 on unless told otherwise; on a CPU that is only slow, so not there. The
+    flag that transformers renamed gets its new name, and ``run.Bar`` shows the progress.
+    """
+    if args.bf16 is None and not torch.cuda.is_available():
+        args.bf16 = False
+    if args.activation_checkpointing is None:
+        args.activation_checkpointing = args.gradient_checkpointing
+    args.disable_tqdm = True
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
@@ -88,7 +99,7 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
     """Read ``--config FILE`` and flags, which win over the file, into the dataclasses ``types``.
 
     Raises:
-        UserError: an unknown flag or key, a value that does not fit, a file that is no YAML mapping.
+        UserError: an unknown flag or key, a value that does not fit, a file that is no recipe.
     """
     parser = _Parser(types, prog=prog, allow_abbrev=False)
     arguments = []
@@ -98,6 +109,10 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
     if arguments and arguments[-1] == "--config":
         raise UserError("--config: give the path of a recipe (YAML)")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each run otherwise
+    transformers.utils.logging.disable_progress_bar()  # one bar, of the work itself
+    datasets.disable_progress_bars()
+    # transformers and TRL still read names that transformers itself has renamed
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
     try:
         parsed, unknown = _split_unknown(parser, arguments)
     except FileNotFoundError as error:
@@ -118,17 +133,17 @@ def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], 
     return tuple(parsed), [*from_file, *from_flags]
 
 
-def output_folder(output_dir: str | None) -> Path:
-    """The run's folder, made if need be.
+def check(arguments: StarArguments, args: Any) -> None:
+    """What the flags cannot say by themselves; makes the run's folder.
 
     Raises:
-        UserError: none was named, or a file is in the way.
+        UserError: no or no possible output folder, evaluation without data.
     """
-    if not output_dir:
+    if not args.output_dir:
         raise UserError("no --output_dir; name the folder that takes checkpoints and the model")
-    path = Path(output_dir)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--output_dir {path}: a file is in the way") from None
-    return path
+        raise UserError(f"--output_dir {args.output_dir}: a file is in the way") from None
+    if args.eval_strategy != "no" and not arguments.eval_data:
+        raise UserError(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")

@@ -7,24 +7,26 @@ data (arXiv 2503.20752), which TRL shares but for the ones that ``StarGRPOConfig
 """
 
 import dataclasses
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset, Image, List
-from trl import GRPOConfig, GRPOTrainer, get_peft_config
-from trl.trainer.utils import RepeatSampler
+from trl import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import RepeatSampler, get_peft_config
 
 from star_r1.data.dataset import load
 from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
 from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
-from star_r1.train.arguments import StarArguments, default, mixed_precision, output_folder, parse
+from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 
@@ -39,17 +41,17 @@ class StarGRPOConfig(GRPOConfig):  # type: ignore[misc]
     loss_type: str = default(GRPOConfig, "loss_type", "grpo")
     beta: float = default(GRPOConfig, "beta", 0.04)
     use_bias_correction_kl: bool = default(GRPOConfig, "use_bias_correction_kl", False)
+    gradient_checkpointing: bool = default(GRPOConfig, "gradient_checkpointing", False)
     logging_steps: float = default(GRPOConfig, "logging_steps", 1)
     log_completions: bool = default(GRPOConfig, "log_completions", True)
     num_completions_to_print: int | None = default(GRPOConfig, "num_completions_to_print", 0)
     save_total_limit: int | None = default(GRPOConfig, "save_total_limit", 2)
-    report_to: None | str | list[str] = default(GRPOConfig, "report_to", "tensorboard")
+    report_to: str = default(GRPOConfig, "report_to", "tensorboard")
 
     def __post_init__(self) -> None:
-        """As TRL, but bfloat16 is never on by itself on a CPU."""
-        self.bf16 = mixed_precision(self.bf16)
+        """As TRL, after what ``settle`` does."""
+        settle(self)
         super().__post_init__()
-        self.disable_tqdm = True  # run.Bar shows progress
 
 
 @dataclasses.dataclass
@@ -96,7 +98,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
 
 
 class StarGRPOTrainer(ExactResume, GRPOTrainer):  # type: ignore[misc]
-    """GRPOTrainer that resumes exactly, never samples a vision token, and takes any model object."""
+    """GRPOTrainer that resumes exactly and never samples a vision token; takes any model."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         """As GRPOTrainer; ``model`` is a Qwen2.5-VL object, which may exist in memory only."""
@@ -146,7 +148,7 @@ def forbid_vision_tokens(model: Any) -> None:
 
 @contextmanager
 def _named_on_disk(model: Any) -> Iterator[None]:
-    """TRL loads the reference model from ``_name_or_path``; give a model in memory one for so long."""
+    """TRL loads the reference model from ``_name_or_path``: give a model in memory one."""
     if is_peft_model(model) or model.config._name_or_path:
         yield
         return
@@ -165,7 +167,9 @@ def reward_function(arguments: GRPOArguments, numbers: Any) -> TrlReward:
     Raises:
         UserError: no such reward; a ``--reward_*`` number without the star reward.
     """
-    config = StarConfig(**{f.name: getattr(numbers, f"reward_{f.name}") for f in dataclasses.fields(StarConfig)})
+    config = StarConfig(
+        **{f.name: getattr(numbers, f"reward_{f.name}") for f in dataclasses.fields(StarConfig)}
+    )
     if arguments.reward == "star":
         return make_star_reward(config)
     if arguments.reward not in REWARDS:
@@ -181,13 +185,17 @@ def rollout_period(args: GRPOConfig) -> int:
     >>> rollout_period(GRPOConfig("out", bf16=False, num_iterations=2, report_to="none"))
     2
     """
-    passes = args.steps_per_generation * args.num_iterations
-    return max(1, passes // args.gradient_accumulation_steps)
+    micro_steps = args.steps_per_generation * args.num_iterations
+    return (
+        math.lcm(micro_steps, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
+    )
 
 
 def prompts_of(folder: str, views: Sequence[str], decode: bool) -> Dataset:
     """The rows to train on; pictures stay undecoded where prompts are shared."""
-    rows = load(Path(folder), views=tuple(views)).select_columns(["id", "images", "prompt", "answer"])
+    rows = load(Path(folder), views=tuple(views)).select_columns(
+        ["id", "images", "prompt", "answer"]
+    )
     return rows.cast_column("images", List(Image(decode=decode)))
 
 
@@ -200,7 +208,7 @@ def main(argv: Sequence[str]) -> int:
     arguments, numbers, args = parse(
         "star-r1 train grpo", argv, GRPOArguments, RewardArguments, StarGRPOConfig
     )
-    output_folder(args.output_dir)
+    check(arguments, args)
     reward = reward_function(arguments, numbers)
     model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
     if arguments.freeze_vision:

@@ -3,7 +3,8 @@
 A run lives in one folder:
 
 - ``checkpoint-N/``: all that a resume needs; it counts once its ``complete`` file is there.
-- ``log.jsonl``: one JSON line a logging step, with every curve; ``runs/`` holds them for tensorboard.
+- ``log.jsonl``: one JSON line a logging step, with every curve; ``runs/``: the same for
+  tensorboard.
 - ``completions/`` (GRPO): one parquet a logging step, one row a completion.
 - ``model.safetensors``, ``config.json``, ...: the trained model, when the run has ended.
 """
@@ -18,19 +19,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import is_peft_model
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from star_r1.errors import UserError
+from star_r1.files import write_atomic
+from star_r1.progress import Advance, progress
 
-COMPLETE = "complete"
+SHOWN: Final = ("reward", "answer/right", "kl", "loss")
+"""Of all curves, the ones on the terminal."""
+COMPLETE: Final = "complete"
 """Written last into a checkpoint; without it the checkpoint is half-written."""
 
 
@@ -67,6 +70,7 @@ class Interrupt(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, period: int = 1) -> None:
+        """``period``: see above."""
         self.period = period
         self.signal: int | None = None
         self._save_due = False
@@ -110,10 +114,9 @@ class Log(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start from what the checkpoint remembers (nothing, in a new run)."""
         if state.is_world_process_zero:
-            path = Path(args.output_dir) / "log.jsonl"
-            draft = path.with_suffix(".tmp")
-            draft.write_text("".join(map(_json_line, state.log_history)))
-            draft.replace(path)
+            write_atomic(
+                Path(args.output_dir) / "log.jsonl", "".join(map(_json_line, state.log_history))
+            )
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the newest entry."""
@@ -131,45 +134,37 @@ def _json_line(entry: dict[str, Any]) -> str:
 
 
 class Bar(TrainerCallback):  # type: ignore[misc]
-    """A progress bar on stderr: steps, rate, time left, and the newest reward or loss."""
+    """A progress bar on stderr, and ten times a run a line with the newest numbers."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("training", total=None, rate="")
+        """It appears when training begins."""
+        self._stack = ExitStack()
+        self._advance: Advance | None = None
 
     def __enter__(self) -> "Bar":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        self._stack.close()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show it, from the step that the run resumes at."""
         if state.is_world_process_zero:
-            self._progress.reset(self._task, total=state.max_steps)
-            self._progress.update(self._task, completed=state.global_step)
-            self._progress.start()
+            self._advance = self._stack.enter_context(
+                progress("Training", state.max_steps, unit="steps", done=state.global_step)
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move on by one step."""
-        self._progress.update(self._task, completed=state.global_step)
+        if self._advance is not None:
+            self._advance()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the reward (GRPO) or the loss (SFT)."""
-        entry = state.log_history[-1]
-        name = "reward" if "reward" in entry else "loss"
-        if name in entry:
-            self._progress.update(self._task, description=f"{name} {entry[name]:.3f}")
-        speed = self._progress.tasks[0].speed
-        if speed:
-            self._progress.update(self._task, rate=f"{1 / speed:.2f} s/step")
+        """Say how training goes: reward and share of right answers (GRPO), or the loss."""
+        shown = {k: v for k in SHOWN if isinstance(v := state.log_history[-1].get(k), float)}
+        if shown and state.global_step % max(1, state.max_steps // 10) == 0:
+            numbers = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
+            say(f"step {state.global_step}: {numbers}")
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -12,11 +12,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer, get_peft_config
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
+from trl import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import get_peft_config
 
 from star_r1.data.dataset import load
 from star_r1.model.loading import load_model, load_processor
-from star_r1.train.arguments import StarArguments, default, mixed_precision, output_folder, parse
+from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, run
 
 
@@ -26,19 +30,26 @@ class StarSFTConfig(SFTConfig):  # type: ignore[misc]
 
     completion_only_loss: bool | None = default(SFTConfig, "completion_only_loss", True)
     max_length: int | None = default(SFTConfig, "max_length", None)
+    gradient_checkpointing: bool = default(SFTConfig, "gradient_checkpointing", False)
     logging_steps: float = default(SFTConfig, "logging_steps", 1)
     save_total_limit: int | None = default(SFTConfig, "save_total_limit", 2)
-    report_to: None | str | list[str] = default(SFTConfig, "report_to", "tensorboard")
+    report_to: str = default(SFTConfig, "report_to", "tensorboard")
 
     def __post_init__(self) -> None:
-        """As TRL, but bfloat16 is never on by itself on a CPU."""
-        self.bf16 = mixed_precision(self.bf16)
+        """As TRL, after what ``settle`` does."""
+        settle(self)
         super().__post_init__()
-        self.disable_tqdm = True  # run.Bar shows progress
 
 
 class StarSFTTrainer(ExactResume, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that resumes exactly."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Also go on counting tokens where the run left off; TRL 1.16 starts again from zero."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        counts = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        self._total_train_tokens = counts[-1] if counts else 0
 
 
 def answers_of(folder: str, views: Sequence[str]) -> Dataset:
@@ -59,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: anything wrong with the flags, the recipe, the data or the model.
     """
     arguments, args = parse("star-r1 train sft", argv, StarArguments, StarSFTConfig)
-    output_folder(args.output_dir)
+    check(arguments, args)
     model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
     if arguments.freeze_vision:
         model.model.visual.requires_grad_(False)

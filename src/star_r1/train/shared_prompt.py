@@ -73,7 +73,7 @@ class Prompts:
             batch["attention_mask"],
             position_ids,
             batch["attention_mask"].sum(1) + delta[:, 0],
-            batch["pixel_values"].split(grids.prod(-1).sum(-1).tolist()),
+            torch.split(batch["pixel_values"], grids.prod(-1).sum(-1).tolist()),
             grids,
         )
 
@@ -97,7 +97,7 @@ class Prompts:
         )
         merged = backbone.config.vision_config.spatial_merge_size**2
         sizes = (self.image_grid_thw.prod(-1).sum(-1) // merged).tolist()
-        return replace(self, features=torch.cat(output.pooler_output).split(sizes))
+        return replace(self, features=torch.split(torch.cat(output.pooler_output), sizes))
 
 
 def _decode(picture: Any) -> Any:
@@ -146,13 +146,19 @@ def complete_hidden(
 
 
 def _shared_forward(
-    self: Any, *args: Any, prompts: Prompts | None = None, **kwargs: Any
-) -> BaseModelOutputWithPast:
-    """``Qwen2_5_VLModel.forward``, with a second form for completions of shared prompts."""
-    if prompts is None:
+    self: Any,
+    *args: Any,
+    prompts: Prompts | None = None,
+    group: Tensor | None = None,
+    completion_ids: Tensor | None = None,
+    completion_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> Any:
+    """``Qwen2_5_VLModel.forward``, with a second form for the completions of shared prompts."""
+    if prompts is None or group is None or completion_ids is None or completion_mask is None:
         return type(self).forward(self, *args, **kwargs)
-    kwargs.pop("use_cache")
-    return BaseModelOutputWithPast(last_hidden_state=complete_hidden(self, prompts, **kwargs))
+    hidden = complete_hidden(self, prompts, group, completion_ids, completion_mask)
+    return BaseModelOutputWithPast(last_hidden_state=hidden)
 
 
 @torch.no_grad()
@@ -207,7 +213,7 @@ def sample(
 
 
 class SharedPrompt:
-    """Mixin for TRL's GRPOTrainer on Qwen2.5-VL, full or LoRA; ``obstacle`` says where it does not go.
+    """Mixin for TRL's GRPOTrainer on Qwen2.5-VL, full or LoRA; ``obstacle`` says where not.
 
     The rows need an ``id`` that names the prompt.
     """
@@ -293,8 +299,9 @@ class SharedPrompt:
         completion_ids = input_ids[:, -logits_to_keep:]
         completion_mask = attention_mask[:, -logits_to_keep:]
         log_probs, entropies = [], []
-        for rows in torch.arange(len(group), device=group.device).split(batch_size or len(group)):
-            used, local = group[rows].unique(return_inverse=True)
+        size = batch_size or len(group)
+        for rows in (slice(start, start + size) for start in range(0, len(group), size)):
+            used, local = torch.unique(group[rows], return_inverse=True)
             with self.accelerator.autocast():  # type: ignore[attr-defined]
                 output = model(
                     prompts=self._prompts[self._mode].select(used),

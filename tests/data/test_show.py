@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from star_r1.data.dataset import read_row, row_to_sample
+from star_r1.data.show import PICTURE_WIDTH, draw_pair, label_places, show
+from star_r1.errors import UserError
+from star_r1.render.visibility import instance_mask
+
+
+def test_a_picture_is_written(rendered: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "pair.png"
+    show(rendered, "000001-left", out)
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 2 * PICTURE_WIDTH
+        assert picture.height > PICTURE_WIDTH * 42 / 56
+
+
+def test_pictures_and_labels_are_in_it(rendered: Path) -> None:
+    row = read_row(rendered, "000002-right")
+    drawn = np.asarray(draw_pair(row_to_sample(row), row["images"])).astype(int)
+    plain = [Image.new("RGB", picture.size) for picture in row["images"]]
+    without = np.asarray(draw_pair(row_to_sample(row), plain)).astype(int)
+    differs = (drawn != without).any(-1)
+    # The two pictures, but for the labels drawn on them, and nothing else.
+    columns = np.flatnonzero(differs.any(0))
+    assert PICTURE_WIDTH * 1.9 < differs.any(0).sum() <= PICTURE_WIDTH * 2
+    assert columns[-1] - columns[0] > 2 * PICTURE_WIDTH
+    assert (without == (255, 200, 60)).all(-1).any()
+
+
+@pytest.mark.parametrize("view", ["center", "left", "right"])
+def test_labels_lie_on_their_objects(rendered: Path, view: str) -> None:
+    sample = row_to_sample(read_row(rendered, f"000004-{view}"))
+    mask = instance_mask(sample.final, sample.rig, view, (320, 240))
+    places = label_places(mask, sample.final)
+    assert places
+    assert set(places) == {thing.index for thing in sample.final.visible} & set(np.unique(mask))
+    for index, (column, row) in places.items():
+        assert mask[row, column] == index
+
+
+def test_unknown_id(rendered: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no row has id '000009-left'; the nearest are 0+\d-left"):
+        show(rendered, "000009-left", tmp_path / "pair.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["pair", "pair.txt", "pair.pdf.zip"])
+def test_no_image_format(rendered: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"is no image format; name a .png file$"):
+        show(rendered, "000001-left", tmp_path / name)

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from star_r1.data.dataset import read_columns, row_to_sample
+from star_r1.errors import UserError
+from star_r1.evaluate.predictions import read_predictions, score_file
+from star_r1.tvr import format_changes
+
+
+@pytest.fixture
+def perfect(data_folder: Path) -> list[dict[str, str]]:
+    rows = read_columns(data_folder, ("id", "view", "initial", "changes", "rig"))
+    return [
+        {
+            "id": sample.id,
+            "completion": f"<think></think><answer>{format_changes(sample.changes)}</answer>",
+        }
+        for sample in map(row_to_sample, rows)
+    ]
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_perfect_predictions_in_any_order_and_with_more_fields(
+    data_folder: Path, tmp_path: Path, perfect: list[dict[str, str]]
+) -> None:
+    rows = [{**row, "model": "an outsider's"} for row in reversed(perfect)]
+    scores = score_file(data_folder, write(tmp_path / "p.jsonl", rows))
+    assert scores["overall"]["tacc"] == {"value": 1.0, "ci95": [1.0, 1.0], "n": len(perfect)}
+    assert scores["left"]["diff"]["value"] == 0
+    assert scores["right"]["tacc"] == {"value": None, "ci95": None, "n": 0}
+
+
+def test_empty_predictions_miss_every_change(
+    data_folder: Path, tmp_path: Path, perfect: list[dict[str, str]]
+) -> None:
+    rows = [{**row, "completion": ""} for row in perfect]
+    scores = score_file(data_folder, write(tmp_path / "p.jsonl", rows))
+    changes = [row["completion"].count(".") // 2 for row in perfect]
+    assert scores["overall"]["tacc"]["value"] == 0
+    assert scores["overall"]["diff"]["value"] == pytest.approx(sum(changes) / len(changes))
+    assert scores["overall"]["ndiff"]["value"] == pytest.approx(1)
+
+
+GOOD = '{"id": "a", "completion": "x"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'{GOOD}\n{{"id": "b", "compl\n', ":2: not JSON"),
+        (f"{GOOD}\n\xff\n", ":2: not JSON"),
+        (f"{GOOD}\n{'[' * 100_000}\n", ":2: not JSON"),
+        (f"{GOOD}\n[1]\n", ":2: not an object"),
+        (f'{GOOD}\n{{"id": "b"}}\n', ":2: no field 'completion'"),
+        ('{"completion": "x"}\n', ":1: no field 'id'"),
+        ('{"id": 3, "completion": "x"}\n', ":1: field 'id' holds a int"),
+        ('{"id": "a", "completion": null}\n', ":1: field 'completion' holds a NoneType"),
+        ('{"id": "a", "completion": ["x"]}\n', ":1: field 'completion' holds a list"),
+        (f'{GOOD}\n\n{{"id": "z", "completion": "x"}}\n', ":3: id 'z' is not in the data"),
+        (f"{GOOD}\n{GOOD}\n", ":2: id 'a' occurs a second time"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError) as error:
+        read_predictions(path, {"a", "b"})
+    assert f"{path}{message}" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        read_predictions(tmp_path / "absent.jsonl", {"a"})
+
+
+def test_rows_without_prediction_are_an_error(
+    data_folder: Path, tmp_path: Path, perfect: list[dict[str, str]]
+) -> None:
+    path = write(tmp_path / "p.jsonl", perfect[:1] + perfect[4:])
+    missing = f"no prediction for '{perfect[1]['id']}', in all for 3 of the {len(perfect)} rows"
+    with pytest.raises(UserError, match=missing):
+        score_file(data_folder, path)

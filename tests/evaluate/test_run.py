@@ -1,0 +1,146 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from star_r1.errors import UserError
+from star_r1.evaluate.predictions import read_predictions
+from star_r1.evaluate.run import evaluate, score_file
+from star_r1.metrics import GROUPS, METRICS
+
+ROWS = 24
+
+
+@pytest.fixture(scope="module")
+def run(model_folder: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated") / "run"
+    evaluate(str(model_folder), data_folder, out, max_new_tokens=6)
+    return out
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def again(model: Path, data: Path, out: Path, **changed: Any) -> Any:
+    return evaluate(str(model), data, out, **{"max_new_tokens": 6, **changed})
+
+
+def test_writes_predictions_settings_and_metrics(run: Path, data_folder: Path) -> None:
+    assert sorted(path.name for path in run.iterdir()) == [
+        "metrics.json",
+        "predictions.jsonl",
+        "run.json",
+    ]
+    scores = json.loads((run / "metrics.json").read_text())
+    assert list(scores) == list(GROUPS)
+    assert all(list(group) == list(METRICS) for group in scores.values())
+    assert scores["overall"]["tacc"]["n"] == ROWS
+    assert scores == score_file(data_folder, run / "predictions.jsonl")
+    about = json.loads((run / "run.json").read_text())
+    assert about["data"] == str(data_folder)
+    assert about["n"] == ROWS
+    assert about["identity"]["dtype"] in ("float32", "bfloat16")
+    assert {"commit", "date", "machine", "versions"} <= set(about)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, "half a line"])
+def test_an_interrupted_run_goes_on(
+    copy: Path, run: Path, model_folder: Path, data_folder: Path, cut: int | str
+) -> None:
+    lines = (run / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    kept = b"".join(lines[:5]) + lines[5][:20] if isinstance(cut, str) else b"".join(lines[:cut])
+    (copy / "predictions.jsonl").write_bytes(kept)
+    (copy / "metrics.json").unlink()
+    again(model_folder, data_folder, copy, batch_size=3)
+    ids = {json.loads(line)["id"] for line in lines}
+    assert read_predictions(copy / "predictions.jsonl", ids) == read_predictions(
+        run / "predictions.jsonl", ids
+    )
+    assert (copy / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
+def test_a_finished_run_is_not_run_again(copy: Path, model_folder: Path, data_folder: Path) -> None:
+    before = (copy / "predictions.jsonl").read_bytes()
+    assert again(model_folder, data_folder, copy)["overall"]["tacc"]["n"] == ROWS
+    assert (copy / "predictions.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"max_new_tokens": 7}, "max_new_tokens 6 (now 7)"),
+        ({"views": ("left",)}, "rows "),
+        ({"limit": 3}, "rows "),
+        ({"seed": 1}, "seed 0 (now 1)"),
+    ],
+)
+def test_other_settings_want_another_folder(
+    copy: Path, model_folder: Path, data_folder: Path, changed: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UserError, match="choose another --out") as error:
+        again(model_folder, data_folder, copy, **changed)
+    assert named in str(error.value)
+
+
+def test_other_weights_under_the_same_name_want_another_folder(
+    copy: Path, model_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    from star_r1.model.loading import load_model
+
+    model = load_model(str(model_folder))
+    model.model.language_model.norm.weight.data[0] += 0.5
+    other = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    model.save_pretrained(other)
+    with pytest.raises(UserError, match=r"weights \w+ \(now \w+\)"):
+        again(other, data_folder, copy)
+
+
+def test_views_and_limit_score_the_rows_that_ran(
+    model_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    scores = again(model_folder, data_folder, tmp_path / "run", views=("left",), limit=3)
+    assert {group: scores[group]["tacc"]["n"] for group in GROUPS} == {
+        "overall": 3,
+        "center": 0,
+        "left": 3,
+        "right": 0,
+        "id": 0,
+        "ood": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"limit": 0}, "--limit 0"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"max_new_tokens": -1}, "--max-new-tokens -1"),
+        ({"views": ("top",)}, "'top'"),
+        ({"views": ("right",)}, "'right'"),
+    ],
+)
+def test_arguments_out_of_range(
+    model_folder: Path, data_folder: Path, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        again(model_folder, data_folder, tmp_path / "run", **changed)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"identity": 3}'])
+def test_a_damaged_record(copy: Path, model_folder: Path, data_folder: Path, damage: str) -> None:
+    (copy / "run.json").write_text(damage)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        again(model_folder, data_folder, copy)
+
+
+def test_a_folder_that_is_taken(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="choose another folder"):
+        again(model_folder, data_folder, tmp_path / "file")
+    (tmp_path / "predictions.jsonl").touch()
+    with pytest.raises(UserError, match=r"without run\.json"):
+        again(model_folder, data_folder, tmp_path)

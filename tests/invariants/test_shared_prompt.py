@@ -1,0 +1,243 @@
+"""Padding, sharing prompts and our sampling loop change no number; vision tokens get none."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from star_r1.model.mini import build_model, build_processor
+from star_r1.train.grpo import (
+    SharedPromptGRPOTrainer,
+    StarGRPOConfig,
+    StarGRPOTrainer,
+    prompts_of,
+)
+from star_r1.train.shared_prompt import Prompts, sample, warpers
+
+G, PROMPTS, LENGTH = 3, 4, 10
+TRAINERS = [StarGRPOTrainer, SharedPromptGRPOTrainer]
+
+
+def letters(completions: list[Any], **columns: Any) -> list[float]:
+    """A reward that varies on random text, unlike those that read answers."""
+    return [float(len(set(completion[0]["content"]))) for completion in completions]
+
+
+@pytest.fixture
+def build(data_folder: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Builds a trainer on a small random model in memory, its vision tower frozen."""
+
+    def build(cls: type[GRPOTrainer], reward: Any = letters, **settings: Any) -> Any:
+        sizes = {"hidden_size": 64, "layers": 2, "vision_hidden_size": 32, "vision_depth": 1}
+        model = build_model(seed=0, **sizes)
+        model.model.visual.requires_grad_(False)
+        args = StarGRPOConfig(
+            str(tmp_path),
+            per_device_train_batch_size=G * PROMPTS,
+            num_generations=G,
+            max_completion_length=LENGTH,
+            use_cpu=True,
+            report_to="none",
+            log_completions=False,
+            **settings,
+        )
+        return cls(
+            model,
+            reward,
+            args,
+            train_dataset=prompts_of(str(data_folder), ["center"], decode=True),
+            processing_class=build_processor(),
+        )
+
+    return build
+
+
+def rows_of(trainer: Any) -> list[dict[str, Any]]:
+    """One generation batch; its prompts differ in length."""
+    return [trainer.train_dataset[prompt] for prompt in range(PROMPTS) for _ in range(G)]
+
+
+def encode(trainer: Any, rows: list[dict[str, Any]]) -> Any:
+    text = trainer.processing_class.apply_chat_template(
+        [row["prompt"] for row in rows], add_generation_prompt=True, tokenize=False
+    )
+    return trainer.processing_class(
+        images=[row["images"] for row in rows], text=text, padding=True, return_tensors="pt"
+    )
+
+
+def log_probs_one_by_one(trainer: Any, rollouts: dict[str, Any]) -> list[torch.Tensor]:
+    """By HF's plain forward, one unpadded sequence at a time, vision ids out of the softmax."""
+    model, result = trainer.model, []
+    completions = zip(rollouts["completion_ids"], rollouts["completion_mask"].bool(), strict=True)
+    for row, (ids, mask) in zip(rows_of(trainer), completions, strict=True):
+        prompt, completion = encode(trainer, [row]), ids[mask][None]
+        types = torch.zeros_like(completion, dtype=prompt["mm_token_type_ids"].dtype)
+        logits = model(
+            input_ids=torch.cat([prompt["input_ids"], completion], dim=1),
+            mm_token_type_ids=torch.cat([prompt["mm_token_type_ids"], types], dim=1),
+            pixel_values=prompt["pixel_values"],
+            image_grid_thw=prompt["image_grid_thw"],
+        ).logits[0, prompt["input_ids"].shape[1] - 1 : -1]
+        logits[:, [model.config.image_token_id, model.config.video_token_id]] = -torch.inf
+        result.append(logits.log_softmax(-1).gather(1, completion.T)[:, 0])
+    return result
+
+
+@pytest.mark.parametrize("cls", TRAINERS)
+def test_log_probs_of_the_padded_batch_equal_single_ones(cls: type, build: Any) -> None:
+    """num_iterations=2 makes TRL keep the log-probabilities of the rollouts' own policy."""
+    trainer = build(cls, num_iterations=2)
+    with torch.no_grad():
+        rollouts = trainer._generate_and_score_completions(rows_of(trainer))
+        assert len(rollouts["prompt_mask"].sum(1).unique()) > 1  # so padding is at work
+        expected = log_probs_one_by_one(trainer, rollouts)
+    for name in ("old_per_token_logps", "ref_per_token_logps"):
+        kept = zip(rollouts[name], rollouts["completion_mask"].bool(), strict=True)
+        found = [row[mask] for row, mask in kept]
+        torch.testing.assert_close(torch.cat(found), torch.cat(expected), atol=2e-6, rtol=0)
+
+
+def test_loss_and_gradient_equal_those_of_repeated_prompts(build: Any) -> None:
+    shared, repeated = build(SharedPromptGRPOTrainer), build(StarGRPOTrainer)
+    for trainer in (shared, repeated):  # the reference stays behind, so that the KL takes part
+        with torch.no_grad():
+            for layer in trainer.model.model.language_model.layers:
+                layer.mlp.down_proj.weight.mul_(1.5)
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+    rollouts = shared._generate_and_score_completions(rows_of(shared))
+    pictures = encode(repeated, rows_of(repeated))
+    zeros = torch.zeros_like(rollouts["completion_ids"], dtype=pictures["mm_token_type_ids"].dtype)
+    types = torch.cat([pictures["mm_token_type_ids"], zeros], dim=1)
+    inputs = {
+        **rollouts,
+        "pixel_values": pictures["pixel_values"],
+        "image_grid_thw": pictures["image_grid_thw"],
+        "mm_token_type_ids": types,
+        "num_images": [2] * len(types),
+    }
+    assert rollouts["advantages"].abs().max() > 0.1
+    losses = []
+    for trainer in (shared, repeated):
+        loss = trainer._compute_loss(trainer.model, inputs)
+        loss.backward()
+        losses.append(loss.item())
+        assert trainer._metrics["train"]["kl"][0] > 1e-6
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for (name, ours), theirs in zip(
+        shared.model.named_parameters(), repeated.model.parameters(), strict=True
+    ):
+        if ours.requires_grad:
+            torch.testing.assert_close(
+                ours.grad, theirs.grad, atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_sampling_loop_equals_hf_generate(build: Any) -> None:
+    """With top_k=1 both are greedy, so the tokens themselves can be compared."""
+    trainer = build(SharedPromptGRPOTrainer, top_k=1)
+    rows = [trainer.train_dataset[prompt] for prompt in range(PROMPTS)]
+    prompts = Prompts.encode(rows, trainer.model.model, trainer.processing_class)
+    ends, pad = trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id
+    found = sample(trainer.model, prompts, G, LENGTH, ends, pad, warpers(trainer.args))
+    inputs = encode(trainer, rows)
+    generated = trainer.model.generate(**inputs, do_sample=False, max_new_tokens=LENGTH)
+    for group, expected in zip(
+        found, generated[:, inputs["input_ids"].shape[1] :].tolist(), strict=True
+    ):
+        assert group == [expected] * G
+
+
+def test_sampling_stops_at_the_end_token_and_follows_the_seed(build: Any) -> None:
+    trainer = build(SharedPromptGRPOTrainer)
+    rows = [trainer.train_dataset[prompt] for prompt in range(PROMPTS)]
+    prompts = Prompts.encode(rows, trainer.model.model, trainer.processing_class)
+    ends = list(range(0, len(trainer.processing_class.tokenizer), 8))  # an eighth of all tokens
+
+    def draw(seed: int) -> list[list[list[int]]]:
+        torch.manual_seed(seed)
+        return sample(trainer.model, prompts, G, 40, ends, 0, warpers(trainer.args))
+
+    completions = [ids for group in draw(0) for ids in group]
+    assert len({tuple(ids) for ids in completions}) > 1
+    for ids in completions:
+        assert not set(ids[:-1]) & set(ends)
+        assert ids[-1] in ends or len(ids) == 40
+    assert draw(0) == draw(0) != draw(1)
+
+
+@pytest.mark.parametrize("cls", TRAINERS)
+def test_importance_ratio_is_one_on_the_first_iteration(cls: type, build: Any) -> None:
+    trainer = build(cls, num_iterations=2)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = trainer._prepare_inputs(rows_of(trainer))
+    ratios = []
+    score = trainer._get_per_token_logps_and_entropies
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        output = score(*args, **kwargs)
+        ratios.append((output[0] - inputs["old_per_token_logps"]).exp())
+        return output
+
+    trainer._get_per_token_logps_and_entropies = spy
+    trainer._compute_loss(trainer.model, inputs)
+    (ratio,) = ratios
+    assert (ratio[inputs["completion_mask"].bool()] - 1).abs().max() < 2e-6
+
+
+def love_vision_tokens(trainer: Any, rows: list[dict[str, Any]]) -> list[int]:
+    """Make the image and video placeholders by far the likeliest first tokens; returns them."""
+    model = trainer.model
+    ids = [model.config.image_token_id, model.config.video_token_id]
+    states = model.model(**encode(trainer, rows)).last_hidden_state[:, -1].detach()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[ids] = 5 * states.mean(0)
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault"), [(cls, False) for cls in TRAINERS] + [(GRPOTrainer, True)]
+)
+def test_vision_tokens_are_never_sampled_at_temperature_one(
+    cls: type, fault: bool, build: Any
+) -> None:
+    """TRL 1.16 by itself suppresses the image placeholder, but not the video placeholder."""
+    trainer = build(cls, beta=0.0) if fault else build(cls)
+    rows = rows_of(trainer)
+    forbidden = love_vision_tokens(trainer, rows)
+    rollouts = trainer._generate_and_score_completions(rows)
+    assert bool(torch.isin(rollouts["completion_ids"], torch.tensor(forbidden)).any()) is fault
+
+
+@pytest.mark.parametrize("cls", TRAINERS)
+def test_model_in_memory_has_its_reference(cls: type, build: Any) -> None:
+    trainer = build(cls, beta=0.04)
+    assert trainer.model.config._name_or_path == ""
+    assert "lm_head.bias" not in trainer.model.state_dict()
+    for ours, reference in zip(
+        trainer.model.parameters(), trainer.ref_model.parameters(), strict=True
+    ):
+        assert ours is not reference
+        assert torch.equal(ours, reference)
+
+
+@pytest.mark.parametrize("cls", TRAINERS)
+def test_constant_reward_moves_nothing(cls: type, build: Any) -> None:
+    """No advantage, and the KL to the reference has no slope where they are equal."""
+
+    def constant(completions: list[Any], **columns: Any) -> list[float]:
+        return [2.0] * len(completions)
+
+    moved = []
+    for reward in (constant, letters):
+        trainer = build(cls, reward=reward, max_steps=2, learning_rate=1e-2, save_strategy="no")
+        before = [parameter.clone() for parameter in trainer.model.parameters()]
+        trainer.train()
+        after = trainer.model.parameters()
+        moved.append(any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)))
+    assert moved == [False, True]

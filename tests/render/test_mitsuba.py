@@ -1,0 +1,169 @@
+"""Pictures repeat exactly, agree with the mask, and tell materials, sizes and colors apart."""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from star_r1.errors import UserError
+from star_r1.render import mitsuba as module
+from star_r1.render.cameras import Camera
+from star_r1.render.mitsuba import MitsubaRenderer
+from star_r1.render.visibility import instance_mask
+from star_r1.tvr import STANDARD_RIG, Object, Rig, Scene
+from star_r1.tvr.vocabulary import N_OBJECTS, VALUES, VIEWS
+
+SIZE = (160, 120)
+HIDDEN = tuple(Object(i, "red", "cube", "large", "rubber", (40, 40)) for i in range(N_OBJECTS))
+BALL = Object(0, "cyan", "sphere", "large", "rubber", (0, 0))
+
+
+def scene_of(*things: Object) -> Scene:
+    objects = list(HIDDEN)
+    for thing in things:
+        objects[thing.index] = thing
+    return Scene(tuple(objects))
+
+
+CROWD = scene_of(
+    Object(0, "blue", "cube", "large", "glass", (-12, -8), 0.4),
+    Object(1, "red", "sphere", "medium", "metal", (6, -6)),
+    Object(4, "yellow", "cylinder", "medium", "rubber", (2, 10), 1.0),
+    Object(9, "gray", "cube", "small", "metal", (16, 2), 2.0),
+)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> MitsubaRenderer:
+    return MitsubaRenderer(SIZE, 8)
+
+
+def distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The largest difference of a channel, at each pixel."""
+    return np.abs(one.astype(int) - other.astype(int)).max(-1)
+
+
+def test_two_fresh_processes_give_equal_bytes() -> None:
+    program = (
+        "import hashlib; from star_r1.render.mitsuba import MitsubaRenderer;"
+        "from star_r1.tvr import STANDARD_RIG, Scene;"
+        f"scene = Scene.from_json({CROWD.to_json()!r});"
+        f"image = MitsubaRenderer({SIZE}, 8).render(scene, STANDARD_RIG, 'left');"
+        "print(hashlib.sha256(image.tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    here = MitsubaRenderer(SIZE, 8).render(CROWD, STANDARD_RIG, "left")
+    assert runs[0].stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
+
+
+def test_the_order_of_pictures_does_not_matter(renderer: MitsubaRenderer) -> None:
+    first = renderer.render(CROWD, STANDARD_RIG, "center")
+    other = renderer.render(scene_of(BALL), STANDARD_RIG, "right")
+    assert np.array_equal(renderer.render(CROWD, STANDARD_RIG, "center"), first)
+    assert np.array_equal(renderer.render(scene_of(BALL), STANDARD_RIG, "right"), other)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("index", [0, 1, 4, 9])
+def test_an_object_changes_the_pixels_of_its_mask(
+    renderer: MitsubaRenderer, view: str, index: int
+) -> None:
+    without = Scene(tuple(HIDDEN[index] if o.index == index else o for o in CROWD.objects))
+    changed = distance(
+        renderer.render(CROWD, STANDARD_RIG, view), renderer.render(without, STANDARD_RIG, view)
+    )
+    mask = instance_mask(CROWD, STANDARD_RIG, view, SIZE) == index
+    assert np.mean(changed[mask] > 8) > 0.9
+    # Shadows and reflections reach farther, but are weaker and do not fill the picture.
+    assert changed[mask].mean() > 5 * changed[~mask].mean()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_sphere_covers_exactly_its_mask(renderer: MitsubaRenderer, view: str) -> None:
+    # Yellow rubber against the grey floor: blue is low on the object alone.
+    thing = replace(BALL, color="yellow", position=(3, -6))
+    image = renderer.render(scene_of(thing), STANDARD_RIG, view).astype(int)
+    yellow = image[..., 0] - image[..., 2] > 45
+    mask = instance_mask(scene_of(thing), STANDARD_RIG, view, SIZE) == 0
+    assert np.sum(yellow & mask) / np.sum(yellow | mask) > 0.93
+
+
+@pytest.mark.parametrize("attribute", ["color", "shape", "size", "material"])
+def test_every_value_gives_a_different_object(renderer: MitsubaRenderer, attribute: str) -> None:
+    mask = instance_mask(scene_of(BALL), STANDARD_RIG, "center", SIZE) == 0
+    images = [
+        renderer.render(scene_of(replace(BALL, **{attribute: value})), STANDARD_RIG, "center")
+        for value in VALUES[attribute]
+    ]
+    for i, one in enumerate(images):
+        for other in images[:i]:
+            assert distance(one, other)[mask].mean() > 10
+
+
+def test_hidden_objects_are_not_drawn(renderer: MitsubaRenderer) -> None:
+    elsewhere = replace(HIDDEN[5], position=(-30, 21), color="yellow", material="glass")
+    one = renderer.render(scene_of(BALL), STANDARD_RIG, "center")
+    assert np.array_equal(renderer.render(scene_of(BALL, elsewhere), STANDARD_RIG, "center"), one)
+
+
+def test_glass_casts_a_light_tinted_shadow(renderer: MitsubaRenderer) -> None:
+    ball = replace(BALL, color="yellow")
+    floor, rubber, glass = (
+        renderer.render(scene_of(*things), STANDARD_RIG, "center").astype(float)
+        for things in ([], [ball], [replace(ball, material="glass")])
+    )
+    outside = instance_mask(scene_of(ball), STANDARD_RIG, "center", SIZE) != 0
+    shadow = outside & ((floor - rubber).max(-1) > 30)
+    assert shadow.sum() > 50
+    dark, light = ((floor - image)[shadow].mean(0) for image in (rubber, glass))
+    assert light[0] < 0.7 * dark[0]  # yellow glass lets red through ...
+    assert light[2] > light[0] + 10  # ... and keeps blue
+
+
+def test_the_lamps_light_the_floor_but_are_not_seen(renderer: MitsubaRenderer) -> None:
+    lamps = {**STANDARD_RIG.lamps, "back": (-3.0, 0.0, 1.0)}
+    rig = Rig(STANDARD_RIG.cameras, lamps)
+    image = renderer.render(scene_of(), rig, "center").astype(int)
+    camera = Camera.of(rig, "center", SIZE)
+    column, row = camera.project([lamps["back"]])[0].astype(int)
+    # Its square, one unit wide, would be a white box of about 13 pixels.
+    assert (
+        distance(image[row, column - 3 : column + 4], image[row, column - 13 : column - 6]).max()
+        < 25
+    )
+    usual = renderer.render(scene_of(), STANDARD_RIG, "center").astype(int)
+    assert abs(image - usual).max() > 20
+
+
+def test_the_floor_is_as_bright_as_trances_and_has_its_lines(renderer: MitsubaRenderer) -> None:
+    image = renderer.render(scene_of(), STANDARD_RIG, "center").astype(float)
+    # The mean of 160 published pictures is 118 to 146; their floors are a neutral grey.
+    assert 118 < image.mean() < 150
+    assert np.ptp(image.mean((0, 1))) < 8
+    camera = Camera.of(STANDARD_RIG, "center", SIZE)
+    line, below = (camera.project([[x, 0, 0]])[0, 1] for x in (3.0, 3.5))
+    grey = image[:, 60:100].mean((1, 2))
+    assert grey[int(line)] > grey[int(below)] + 2
+
+
+@pytest.mark.parametrize(("size", "samples"), [((8, 120), 8), ((160, 120), 0)])
+def test_impossible_settings_are_refused(size: tuple[int, int], samples: int) -> None:
+    with pytest.raises(UserError, match="at least 16 pixels a side and 1 sample"):
+        MitsubaRenderer(size, samples)
+
+
+@pytest.mark.parametrize("missing", ["mitsuba", "mitsuba_oidn", "drjit"])
+def test_a_missing_extra_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=r"star-r1\[render\]"):
+        module._load()

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+from star_r1.data.dataset import load, row_to_sample
+from star_r1.render.cameras import Camera
+from star_r1.render.visibility import centre
+from star_r1.report import gallery
+from star_r1.report.runs import read_runs
+
+Runs = tuple[Path, Path, Path]
+
+
+def test_labels_stand_above_their_objects_within_the_picture(runs: Runs, data_folder: Path) -> None:
+    samples = {row["id"]: row_to_sample(row) for row in load(data_folder).remove_columns("images")}
+    pairs = gallery.choose(read_runs(runs[:1])[0])
+    assert len(pairs) == gallery.SHOWN
+    for pair in pairs:
+        sample = samples[pair.sample.id]
+        scenes = ((sample.initial, "center"), (sample.final, sample.view))
+        for picture, (scene, view) in zip(pair.pictures, scenes, strict=True):
+            size = (picture.width, picture.height)
+            assert size == (40, 40)
+            spots = Camera.of(sample.rig, view, size).project([centre(o) for o in scene.visible])
+            assert [label.index for label in picture.labels] == [o.index for o in scene.visible]
+            for label, (x, y) in zip(picture.labels, spots.tolist(), strict=True):
+                assert abs(label.x - x) < picture.radius
+                assert picture.radius <= label.y + 0.1
+                assert label.y < y
+                assert label.changed == (label.index in {c.index for c in sample.changes})
+
+
+def test_a_part_of_the_data_gives_a_part_of_the_gallery(runs: Runs, tmp_path: Path) -> None:
+    (run,) = read_runs(runs[:1])[0]
+    lines = (run.folder / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "predictions.jsonl").write_text("".join(lines[:3]))
+    part = gallery.Evaluation("part", tmp_path, run.about, run.scores)
+    assert [pair.sample.id for pair in gallery.choose([part])] == [
+        "000000-center",
+        "000000-left",
+        "000001-center",
+    ]

@@ -1,0 +1,81 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from star_r1.errors import UserError
+from star_r1.report.runs import Curve, read_runs
+
+Runs = tuple[Path, Path, Path]
+
+
+def test_sorts_evaluations_and_trainings_in_the_given_order(runs: Runs) -> None:
+    base, grpo, trained = runs
+    evaluations, trainings = read_runs([trained, grpo, base])
+    assert [run.name for run in evaluations] == ["trained", "base"]
+    assert [(run.name, run.steps) for run in trainings] == [("grpo", 30)]
+
+
+def test_curves_leave_out_what_is_no_finite_number(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "reward": 1.5, "kl": None, "note": "x", "flag": True},
+        {"step": 2, "kl": 0.25},
+        {"step": 3, "reward": 2},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "reward": NaN}\n'
+    (tmp_path / "log.jsonl").write_text(text)
+    _, (training,) = read_runs([tmp_path])
+    assert training.curves["reward"] == Curve((1.0, 3.0), (1.5, 2.0))
+    assert training.curves["kl"] == Curve((2.0,), (0.25,))
+    assert set(training.curves) == {"step", "reward", "kl"}
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "3", "{}", '{"step": "x"}', '{"step": NaN}', "[" * 10**5]
+)
+def test_a_broken_log_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=r"log\.jsonl:2: "):
+        read_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", "{}"),
+        ("metrics.json", "[]"),
+        ("run.json", "["),
+        ("run.json", "{}"),
+        ("run.json", None),
+    ],
+)
+def test_a_damaged_file_is_named(
+    runs: Runs, tmp_path: Path, name: str, content: str | None
+) -> None:
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        read_runs([folder])
+
+
+def test_metrics_out_of_shape_are_damaged(runs: Runs, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    scores = json.loads((folder / "metrics.json").read_text())
+    scores["left"]["diff"]["ci95"] = None
+    (folder / "metrics.json").write_text(json.dumps(scores))
+    with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+        read_runs([folder])
+
+
+def test_folders_that_are_no_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such run folder"):
+        read_runs([tmp_path / "absent"])
+    with pytest.raises(UserError, match=r"neither metrics\.json nor log\.jsonl"):
+        read_runs([tmp_path])
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="unfinished"):
+        read_runs([tmp_path])
