@@ -279,8 +279,9 @@ def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="accuracies in percent; diff and ndiff: lower is better", title_style="dim")
-    table.add_column("metric")
+    title = "accuracies in percent; diff and ndiff: lower is better"
+    table = Table(title=title, title_style="dim", box=None, pad_edge=False)
+    table.add_column("metric", no_wrap=True)
     for group, metrics in scores.items():
         table.add_column(f"{group}\nn={metrics['tacc']['n']}", justify="right", no_wrap=True)
     for metric in scores["overall"]:

@@ -1,3 +1,4 @@
+import doctest
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from star_r1.errors import UserError
+from star_r1.report import page as module
 from star_r1.report.page import write_report
 
 Runs = tuple[Path, Path, Path]
@@ -203,3 +205,9 @@ def test_data_that_has_moved_is_named(runs: Runs, tmp_path: Path) -> None:
     (other / "run.json").write_text(json.dumps({**about, "data": str(tmp_path / "gone")}))
     with pytest.raises(UserError, match="gone: no such folder"):
         write_report([other], tmp_path / "page.html")
+
+
+def test_examples() -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed

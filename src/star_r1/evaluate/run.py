@@ -10,10 +10,10 @@ from rich.console import Console
 
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_predictions, score_file, score_rows
-from star_r1.evaluate.provenance import provenance
 from star_r1.files import write_atomic
 from star_r1.metrics import Scores
 from star_r1.progress import progress
+from star_r1.provenance import provenance
 
 __all__ = ["evaluate", "score_file"]
 

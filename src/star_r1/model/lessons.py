@@ -67,6 +67,12 @@ def find_in_list(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
     return Lesson(_listed(objects, rng) + question.user, question.assistant)
 
 
+def find_by_index(scene: Scene, rng: np.random.Generator) -> Lesson:
+    """Read the row of one object from the table."""
+    target = scene.visible[rng.integers(len(scene.visible))]
+    return Lesson(f"{build_table(scene)}\nFind:{target.index}:", target.describe() + "\n")
+
+
 def describe(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
     """Name the objects of one picture, in any order."""
     order = rng.permutation(len(objects))

@@ -22,31 +22,45 @@ from star_r1.files import write_atomic
 from star_r1.model import language, lessons
 from star_r1.model.align import WORDS, alignment_loss, project, read_cells
 from star_r1.model.language import Collator, Example
+from star_r1.model.lessons import Lesson
+from star_r1.model.card import write_card
 from star_r1.model.mini import build_model
 from star_r1.model.pictures import Pictures, read_pictures
 from star_r1.model.processor import CELL, build_processor
 from star_r1.progress import progress
+from star_r1.provenance import provenance
 from star_r1.tvr.answer import parse_answer
 from star_r1.tvr.change import difference
 from star_r1.tvr.sampler import SceneRules
+from star_r1.tvr.scene import Scene
 
 SIZE = (160, 120)
 GRID = (SIZE[1] // CELL, SIZE[0] // CELL)
 OBJECTS = (2, 5)
 """Visible objects in the lessons; pictures hold up to one more."""
 
-SEED, SAMPLES, ALIGN_STEPS, LANGUAGE_STEPS = 1000, 1500, 1500, 3000
-ALIGN_LR, TEACH_LR = 2e-3, 3e-3
+Plan = tuple[tuple[float, dict[str, float]], ...]
+"""Until which share of the steps, which lessons with which share."""
+
+TEXT_LESSONS: dict[str, Callable[[Scene, Scene, np.random.Generator], Lesson]] = {
+    "compare": lessons.compare_lists,
+    "find in list": lambda before, after, rng: lessons.find_in_list(after.visible, rng),
+    "find by index": lambda before, after, rng: lessons.find_by_index(before, rng),
+}
+
+SEED, SAMPLES, SAMPLES_PER_PIXEL = 1000, 2000, 8
+ALIGN_STEPS, LIST_STEPS, PICTURE_STEPS, BATCH, LR = 1300, 1800, 1500, 64, 3e-3
 """What the shipped weights were made with."""
 
-CURRICULUM: tuple[tuple[float, dict[str, float]], ...] = (
-    (0.15, {"find in list": 1.0}),
-    (0.55, {"compare": 0.7, "find in list": 0.3}),
-    (1.0, {"compare": 0.4, "find in list": 0.05, "describe": 0.15, "find": 0.2, "pair": 0.2}),
+LISTS: Plan = (
+    (0.2, {"find in list": 0.8, "find by index": 0.2}),
+    (1.0, {"compare": 0.8, "find in list": 0.15, "find by index": 0.05}),
 )
-"""Until which share of the language steps, which lessons with which share: looking up an object in
-a list, then comparing lists, then pictures. Comparing lists must be nearly perfect before there
-is anything for RL to compose."""
+PICTURES: Plan = (
+    (1.0, {"compare": 0.3, "find in list": 0.05, "describe": 0.2, "find": 0.25, "pair": 0.2}),
+)
+"""First looking up an object in a list, then comparing lists; pictures join in once that is nearly
+perfect, or there would be nothing for RL to compose."""
 
 
 def fit(
@@ -97,51 +111,70 @@ def align(model: Any, processor: Any, pictures: Pictures, steps: int, batch: int
 
 
 def teach(
-    model: Any, processor: Any, pictures: Pictures, features: Tensor, steps: int, batch: int, lr: float, seed: int
+    model: Any,
+    processor: Any,
+    plan: Plan,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    pictures: Pictures | None = None,
+    features: Tensor | None = None,
 ) -> None:
-    """Teach the language model its lessons; ``features`` are the pictures as the tower sees them."""
+    """Teach the language model the lessons of ``plan``; the vision tower stays as it is.
+
+    Args:
+        model, processor: of ``model.mini``.
+        plan: ``LISTS`` or ``PICTURES``.
+        steps: optimizer steps.
+        batch: lessons a step.
+        lr: peak learning rate.
+        seed: of the lessons.
+        pictures: what lessons with pictures are made from.
+        features: (N, tokens, hidden), the pictures as the vision tower sees them.
+    """
     collate = Collator(processor.tokenizer, GRID)
     rng = np.random.default_rng((seed, 2))
     named = [(name, p) for name, p in model.named_parameters() if "visual" not in name]
-    pairs = [pair for pair in pictures.pairs if pair[1] < pictures.held_out]
 
     def loss(step: int) -> Tensor:
-        mix = next(mix for end, mix in CURRICULUM if step < end * steps)
-        kind = rng.choice(list(mix), p=list(mix.values()))
-        examples = make_examples(str(kind), rng, batch, pictures, pairs, features)
+        mix = next(mix for end, mix in plan if step < end * steps)
+        kind = str(rng.choice(list(mix), p=list(mix.values())))
+        if kind in TEXT_LESSONS:
+            examples = text_examples(kind, rng, batch)
+        else:
+            assert pictures is not None and features is not None
+            examples = picture_examples(kind, rng, batch, pictures, features)
         with torch.autocast("cpu", torch.bfloat16):
             return language.loss(model, collate(examples), collate.image_id)
 
     fit("Teaching the language model", named, loss, steps, lr)
 
 
-def make_examples(
-    kind: str,
-    rng: np.random.Generator,
-    count: int,
-    pictures: Pictures,
-    pairs: Sequence[tuple[int, int, Any, Any]],
-    features: Tensor,
+def text_examples(kind: str, rng: np.random.Generator, count: int) -> list[Example]:
+    """``count`` lessons of one of ``TEXT_LESSONS``, all with as many objects: little padding."""
+    n = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
+    # Many changes at once give many chances to learn from; one or two are what is asked later.
+    changes = (1, 2) if rng.random() < 0.5 else (1, max(3, n))
+    scenes = [lessons.random_scenes(rng, (n, n), changes) for _ in range(count)]
+    return [Example(TEXT_LESSONS[kind](before, after, rng)) for before, after in scenes]
+
+
+def picture_examples(
+    kind: str, rng: np.random.Generator, count: int, pictures: Pictures, features: Tensor
 ) -> list[Example]:
-    """``count`` lessons of one kind."""
-    if kind in ("compare", "find in list"):
-        n = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))  # one number a batch: little padding
-        changes = (1, 2) if rng.random() < 0.5 else (1, max(3, n))
-        scenes = [lessons.random_scenes(rng, (n, n), changes) for _ in range(count)]
-        if kind == "compare":
-            return [Example(lessons.compare_lists(a, b, rng)) for a, b in scenes]
-        return [Example(lessons.find_in_list(b.visible, rng)) for _, b in scenes]
+    """``count`` lessons that ``describe`` or ``find`` in a picture, or compare a ``pair``."""
     if kind == "pair":
+        pairs = [pair for pair in pictures.pairs if pair[1] < pictures.held_out]
         chosen = [pairs[i] for i in rng.integers(len(pairs), size=count)]
         return [
-            Example(lessons.compare_pair(a, b, rng), (features[i], features[j]))
-            for i, j, a, b in chosen
+            Example(lessons.compare_pair(before, after, rng), (features[i], features[j]))
+            for i, j, before, after in chosen
         ]
     lesson = lessons.describe if kind == "describe" else lessons.find
-    rows = rng.integers(pictures.held_out, size=count)
     return [
         Example(lesson(pictures.objects[i], rng), (features[i],))
-        for i in rows
+        for i in rng.integers(pictures.held_out, size=count)
         if pictures.objects[i]
     ]
 
@@ -152,13 +185,15 @@ def word_embeddings(model: Any, processor: Any) -> Tensor:
     return model.get_input_embeddings().weight[ids]  # type: ignore[no-any-return]
 
 
-def orthogonal_words(model: Any, processor: Any) -> None:
-    """Give the 17 words orthonormal embeddings, and all others the same length."""
+def orthogonal_words(model: Any, processor: Any, seed: int) -> None:
+    """Give the 17 words orthonormal embeddings, and all others random ones of that length."""
     weight = model.get_input_embeddings().weight
     ids = processor.tokenizer.convert_tokens_to_ids(list(WORDS))
+    random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        weight[ids] = nn.init.orthogonal_(torch.empty(len(ids), weight.shape[1]))
+        weight.normal_(std=weight.shape[1] ** -0.5, generator=random)
+        basis, _ = torch.linalg.qr(torch.randn(weight.shape[1], len(ids), generator=random))
+        weight[ids] = basis.T
 
 
 def see(model: Any, processor: Any, images: NDArray[np.uint8]) -> Tensor:
@@ -261,47 +296,71 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: the folder cannot be written, or holds pictures of other settings.
     """
     parser = argparse.ArgumentParser(
-        prog="star-r1 pretrain", description="Make the mini model: pictures, vision, language."
+        prog="star-r1 pretrain",
+        description="Make the mini model from nothing: pictures, vision, language. The defaults "
+        "make the shipped weights, in about an hour on two CPU cores. A stage that an earlier run "
+        "finished is not done again.",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="scenes to draw")
-    parser.add_argument("--align-steps", type=int, default=ALIGN_STEPS)
-    parser.add_argument("--language-steps", type=int, default=LANGUAGE_STEPS)
-    parser.add_argument("--batch", type=int, default=64, help="pictures or lessons a step")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="scenes, four pictures each")
+    parser.add_argument("--align-steps", type=int, default=ALIGN_STEPS)
+    parser.add_argument("--list-steps", type=int, default=LIST_STEPS)
+    parser.add_argument("--picture-steps", type=int, default=PICTURE_STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures or lessons a step")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     args = parser.parse_args(argv)
 
-    # Tiny activations become denormal numbers, on which CPUs are many times slower.
+    # Vanishing activations become denormal numbers, on which CPUs are many times slower.
     torch.set_flush_denormal(True)
-    work = args.out / "pretraining"
+    stages = args.out / "pretraining"
     generate(
-        work / "pictures",
+        stages / "pictures",
         args.samples,
         args.seed,
         SIZE,
         rules=SceneRules(visible=(OBJECTS[0], OBJECTS[1] + 1)),
         workers=args.workers,
+        samples_per_pixel=SAMPLES_PER_PIXEL,
     )
-    pictures = read_pictures(work / "pictures", GRID)
+    pictures = read_pictures(stages / "pictures", GRID)
     processor = build_processor()
     model = build_model(args.seed)
-    model.set_attn_implementation("eager")  # on a CPU and at this length faster than fused
-    orthogonal_words(model, processor)
+    model.set_attn_implementation("eager")  # faster than the fused kernel at this size, on a CPU
+    orthogonal_words(model, processor, args.seed)
 
-    aligned = work / "aligned.safetensors"
-    if aligned.exists():
-        model.model.visual.load_state_dict(load_file(aligned))
-    else:
-        align(model, processor, pictures, args.align_steps, args.batch, ALIGN_LR, args.seed)
-        write_atomic(aligned, save(dict(model.model.visual.state_dict())))
+    def stage(name: str, part: nn.Module, work: Callable[[], None]) -> None:
+        path = stages / f"{name}.safetensors"
+        if path.exists():
+            part.load_state_dict(load_file(path))
+        else:
+            work()
+            write_atomic(path, save(dict(part.state_dict())))
+
+    seed, batch = args.seed, args.batch
+    stage(
+        "align",
+        model.model.visual,
+        lambda: align(model, processor, pictures, args.align_steps, batch, LR, seed),
+    )
+    stage(
+        "lists",
+        model.model.language_model,
+        lambda: teach(model, processor, LISTS, args.list_steps, batch, LR, seed),
+    )
     features = see_all(model, processor, pictures.images)
     measured: dict[str, Any] = {"perception": perception(model, processor, pictures, features)}
-    print(json.dumps(measured["perception"], indent=2))
-
-    teach(model, processor, pictures, features, args.language_steps, args.batch, TEACH_LR, args.seed)
+    stage(
+        "pictures",
+        model.model.language_model,
+        lambda: teach(
+            model, processor, PICTURES, args.picture_steps, batch, LR / 2, seed, pictures, features
+        ),
+    )
     model.set_attn_implementation("sdpa")
-    measured["reasoning over text lists"] = reasoning(model, processor)
+    measured["reasoning"] = reasoning(model, processor)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "workers")}
     save_mini(model, processor, args.out, settings, measured)
-    print(f"Model: {args.out}\\nNext: star-r1 evaluate --model {args.out} --data DIR --out RUN")
+    print(json.dumps(measured, indent=1))
+    print(f"The model is in {args.out}. Next:")
+    print(f"  star-r1 evaluate --model {args.out} --data DIR --out RUN")

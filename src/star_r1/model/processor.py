@@ -31,8 +31,8 @@ _WORDS = (
     *(prefix + a for a in ATTRIBUTES for prefix in (" ", ".")),
     *(" none", "none", " same", " now", " and", " ?"),
     *("Initial objects:", "Final objects:", "Describe:", "Find:", "user", "assistant"),
-    *(str(i) for i in range(10)),
-    *(":", ", ", "\n"),
+    *(str(i) + colon for i in range(10) for colon in ("", ":")),  # "6:" begins the row of object 6
+    *(", ", "\n"),
 )
 
 # The system message (the task and the output format) is left out: the mini model knows one task,
@@ -81,7 +81,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         models.Unigram([*special, *words, ("<unk>", -100.0), *other], byte_fallback=True, unk_id=len(special) + len(words))
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(r"</?[a-z]+>|Initial objects:|Final objects:|Describe:|Find:|[ .]?[a-z]+| \\?|, |."), "isolated"
+        Regex(r"</?[a-z]+>|Initial objects:|Final objects:|Describe:|Find:|[0-9]:|[ .]?[a-z]+| \\?|, |."), "isolated"
     )
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(

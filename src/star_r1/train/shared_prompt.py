@@ -28,6 +28,7 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
@@ -161,6 +162,32 @@ def _shared_forward(
     return BaseModelOutputWithPast(last_hidden_state=hidden)
 
 
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer with room for what is to come: appending copies the new columns only.
+
+    DynamicLayer copies all columns at every step, which is half of the time of sampling.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, room: int) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._length = 0
+        shape = (*keys.shape[:2], keys.shape[2] + room, keys.shape[3])
+        self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        self.update(keys, values)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append (U, heads, n, head size); returns all columns so far."""
+        start, self._length = self._length, self._length + key_states.shape[2]
+        self._keys[:, :, start : self._length] = key_states
+        self._values[:, :, start : self._length] = value_states
+        self.keys = self._keys[:, :, : self._length]
+        self.values = self._values[:, :, : self._length]
+        return self.keys, self.values
+
+
 @torch.no_grad()
 def sample(
     model: Qwen2_5_VLForConditionalGeneration,
@@ -179,6 +206,9 @@ def sample(
     backbone = model.model
     ends = torch.tensor(end_ids, device=model.device)
     last, cache = _prefill(backbone, prompts)
+    cache.layers = [
+        _RoomyLayer(layer.keys, layer.values, group_size * max_new_tokens) for layer in cache.layers
+    ]
     rows = len(last)
     logits = model.lm_head(last).unsqueeze(1).expand(-1, group_size, -1)
     mask = prompts.attention_mask.bool()[:, None, None].expand(-1, 1, group_size, -1)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from star_r1.evaluate.provenance import _commit, provenance
+from star_r1.provenance import _commit, provenance
 
 
 def test_says_where_numbers_come_from() -> None:
