@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the task, the rewards and the metrics are run."""
+"""The examples in the docstrings are run."""
 
 import doctest
 import importlib
@@ -6,12 +6,21 @@ import pkgutil
 
 import pytest
 
-import star_r1.metrics
 import star_r1.reward
 import star_r1.tvr
 
-WITH_EXAMPLES = [
+OTHERS = [
+    "star_r1.data.card",
+    "star_r1.files",
     "star_r1.metrics",
+    "star_r1.progress",
+    "star_r1.render.cameras",
+    "star_r1.render.mitsuba",
+    "star_r1.train.grpo",
+]
+"""Outside the pure packages, the modules that have examples."""
+WITH_EXAMPLES = [
+    *OTHERS,
     "star_r1.reward.adapters.trl",
     "star_r1.reward.rivals",
     "star_r1.reward.star",
@@ -23,7 +32,7 @@ WITH_EXAMPLES = [
 ]
 MODULES = sorted(
     {
-        "star_r1.metrics",
+        *OTHERS,
         *(m.name for m in pkgutil.walk_packages(star_r1.tvr.__path__, "star_r1.tvr.")),
         *(m.name for m in pkgutil.walk_packages(star_r1.reward.__path__, "star_r1.reward.")),
     }

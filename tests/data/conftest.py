@@ -13,18 +13,15 @@ SETTINGS = {"samples": SAMPLES, "seed": SEED, "size": (56, 42), "samples_per_pix
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Small shards, so that a few samples make several; no copies left in the user's cache."""
-    import datasets
-
+def _small_shards() -> Iterator[None]:
+    """A few samples make several shards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "SHARD_SAMPLES", 2)
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory, _own_places: None) -> Path:
+def rendered(tmp_path_factory: pytest.TempPathFactory, _small_shards: None) -> Path:
     """``SETTINGS``, all views, by one worker."""
     out = tmp_path_factory.mktemp("rendered") / "set"
     assert build.generate(out, **SETTINGS) == SAMPLES

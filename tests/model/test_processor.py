@@ -82,5 +82,7 @@ def test_round_trip_under_the_upstream_name(tmp_path: Path) -> None:
         assert json.loads((tmp_path / name).read_text())["processor_class"] == "Qwen2_5_VLProcessor"
     again = load_processor(tmp_path)
     assert again.chat_template == processor.chat_template
-    one, two = (p(text=[IMAGE], images=_pair()[:1], return_tensors="np") for p in (processor, again))
+    one, two = (
+        p(text=[IMAGE], images=_pair()[:1], return_tensors="np") for p in (processor, again)
+    )
     assert all(np.array_equal(one[key], two[key]) for key in one)

@@ -72,6 +72,19 @@ def test_interrupted_run_saves_and_the_same_command_ends_it(
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_sigterm_after_an_interrupt_does_not_hurry_it(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    """Ctrl-C under torchrun reaches the workers twice: from the terminal and as a SIGTERM."""
+
+    def both() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert train("cut", "--save_steps", "99", at_step=1, act=both) == 130
+    assert last_checkpoint(tmp_path / "cut") == tmp_path / "cut" / "checkpoint-2"
+
+
 def test_interrupt_waits_for_the_end_of_the_rollouts(
     train: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -139,6 +152,39 @@ def test_run_folder(train: Callable[..., int], tmp_path: Path) -> None:
     assert {"step", "completion", "id", "answer", "letters", "advantage"} <= set(table.column_names)
     curves = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     assert {"reward", "kl", "entropy", "completions/mean_length", "step"} <= set(curves)
+
+
+def test_finished_run_is_left_as_it_is(train: Callable[..., int], tmp_path: Path) -> None:
+    assert train("run", "--lr_scheduler_type", "constant") == 0
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert train("run", "--lr_scheduler_type", "constant") == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").open()]
+    assert steps == [1, 2, 3, 4, 4]
+
+
+def test_finished_epochs_are_left_as_they_are(train: Callable[..., int], tmp_path: Path) -> None:
+    epochs = ("--max_steps", "-1", "--num_train_epochs", "1", "--lr_scheduler_type", "constant")
+    assert train("run", *epochs) == 0
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert train("run", *epochs) == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+
+
+def test_longer_run_goes_on(train: Callable[..., int], tmp_path: Path) -> None:
+    assert train("run", "--lr_scheduler_type", "constant") == 0
+    assert train("run", "--lr_scheduler_type", "constant", "--max_steps", "8") == 0
+    assert train("whole", "--lr_scheduler_type", "constant", "--max_steps", "8") == 0
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_evaluation_while_training(
+    train: Callable[..., int], tmp_path: Path, data_folder: Path
+) -> None:
+    flags = ("--eval_strategy", "steps", "--eval_steps", "2", "--eval_data", str(data_folder))
+    assert train("evaluated", *flags) == 0
+    entries = [json.loads(line) for line in (tmp_path / "evaluated" / "log.jsonl").open()]
+    assert [entry["step"] for entry in entries if "eval_reward" in entry] == [2, 4]
 
 
 def test_last_checkpoint_without_one(tmp_path: Path) -> None:

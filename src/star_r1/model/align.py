@@ -1,4 +1,4 @@
-"""First stage of pretraining: visual tokens learn to say, in the words' own embeddings, what they see.
+"""First stage of pretraining: visual tokens learn to hold the words of what they see.
 
 Each object of a picture is given one visual token, and that token is to hold the sum of the
 embeddings of the object's four words; all other tokens hold none. The language model then reads

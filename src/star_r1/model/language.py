@@ -1,11 +1,12 @@
 """Second stage of pretraining: the language model learns its lessons, the vision tower frozen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from star_r1.model.lessons import Lesson
 from star_r1.model.processor import END, IMAGE, START, VISION_END, VISION_START
@@ -37,20 +38,20 @@ class Batch:
 class Collator:
     """Writes examples as the processor would, for pictures that are all of one grid."""
 
-    def __init__(self, tokenizer: object, grid: tuple[int, int]) -> None:
+    def __init__(self, tokenizer: Any, grid: tuple[int, int]) -> None:
+        """``grid``: rows and columns of visual tokens of every picture."""
         self.tokenizer = tokenizer
         self.grid = grid
         self.n_tokens = grid[0] * grid[1]
-        self.image_id = tokenizer.convert_tokens_to_ids(IMAGE)  # type: ignore[attr-defined]
-        self.pad_id = tokenizer.pad_token_id  # type: ignore[attr-defined]
+        self.image_id = tokenizer.convert_tokens_to_ids(IMAGE)
+        self.pad_id = tokenizer.pad_token_id
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Pad on the right to the longest; the loss is on what the assistant says."""
         heads = [self.head(e) for e in examples]
         tails = [e.lesson.assistant + END for e in examples]
-        encode = self.tokenizer  # type: ignore[operator]
-        head_ids: list[list[int]] = encode(heads)["input_ids"]  # type: ignore[operator]
-        tail_ids: list[list[int]] = encode(tails)["input_ids"]  # type: ignore[operator]
+        head_ids: list[list[int]] = self.tokenizer(heads)["input_ids"]
+        tail_ids: list[list[int]] = self.tokenizer(tails)["input_ids"]
         length = max(len(h) + len(t) for h, t in zip(head_ids, tail_ids, strict=True))
         ids = torch.full((len(examples), length), self.pad_id)
         labels = torch.full((len(examples), length), IGNORE)
@@ -84,7 +85,7 @@ class Collator:
         return torch.cat(parts, 1)[:, :length]
 
 
-def loss(model: nn.Module, batch: Batch, image_id: int) -> Tensor:
+def loss(model: Any, batch: Batch, image_id: int) -> Tensor:
     """Mean cross-entropy of the assistant's tokens."""
     inner = model.model  # Qwen2_5_VLModel
     embeds = inner.language_model.embed_tokens(batch.ids)
@@ -95,4 +96,4 @@ def loss(model: nn.Module, batch: Batch, image_id: int) -> Tensor:
     ).last_hidden_state
     wanted = batch.labels[:, 1:] != IGNORE
     logits = model.lm_head(hidden[:, :-1][wanted])
-    return nn.functional.cross_entropy(logits, batch.labels[:, 1:][wanted])
+    return functional.cross_entropy(logits, batch.labels[:, 1:][wanted])

@@ -84,7 +84,7 @@ def find(objects: Sequence[Object], rng: np.random.Generator) -> Lesson:
 
     Words are withheld such that the others leave one object only, where that can be.
     """
-    target = objects[rng.integers(len(objects))]
+    target = objects[int(rng.integers(len(objects)))]
     for _ in range(4):
         withheld = rng.permutation(_WORD_ORDER)[: rng.integers(1, 3)]
         given = [a for a in _WORD_ORDER if a not in withheld]
@@ -116,7 +116,12 @@ def random_scenes(
         others = [v for v in VALUES[a] if v != before[int(i)][a]]
         after[int(i)][a] = others[rng.integers(len(others))]
     first, second = (
-        Scene(tuple(Object(i, **o, position=(0, 0) if i in shown else _HIDDEN) for i, o in enumerate(scene)))
+        Scene(
+            tuple(
+                Object(i, **o, position=(0, 0) if i in shown else _HIDDEN)
+                for i, o in enumerate(scene)
+            )
+        )
         for scene in (before, after)
     )
     return first, second

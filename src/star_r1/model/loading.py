@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
+from transformers.utils import logging
 
 from star_r1.errors import UserError
 from star_r1.model.processor import load_processor as _load_processor
@@ -43,6 +44,7 @@ def resolve(name_or_path: str) -> str:
 def load_model(name_or_path: str, dtype: torch.dtype = torch.float32) -> Any:
     """The model, in evaluation mode on the CPU."""
     path = resolve(name_or_path)
+    logging.disable_progress_bar()  # one bar, of the work itself
     try:
         return AutoModelForImageTextToText.from_pretrained(path, dtype=dtype).eval()
     except (OSError, ValueError) as error:

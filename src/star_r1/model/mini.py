@@ -71,7 +71,7 @@ def build_config(
 
 
 def build_model(seed: int = 0, **sizes: Any) -> Qwen2_5_VLForConditionalGeneration:
-    """A mini model with random weights, the same for the same seed; ``sizes`` as ``build_config``."""
+    """A mini model with random weights that follow from ``seed``; ``sizes`` as ``build_config``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(build_config(**sizes))

@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from star_r1.data.build import generate
+from star_r1.errors import UserError
 from star_r1.files import write_atomic
 from star_r1.model import language, lessons
 from star_r1.model.align import WORDS, alignment_loss, project, read_cells
+from star_r1.model.card import write_card
 from star_r1.model.language import Collator, Example
 from star_r1.model.lessons import Lesson
-from star_r1.model.card import write_card
 from star_r1.model.mini import build_model
 from star_r1.model.pictures import Pictures, read_pictures
 from star_r1.model.processor import CELL, build_processor
@@ -49,7 +50,7 @@ TEXT_LESSONS: dict[str, Callable[[Scene, Scene, np.random.Generator], Lesson]] =
 }
 
 SEED, SAMPLES, SAMPLES_PER_PIXEL = 1000, 2000, 8
-ALIGN_STEPS, LIST_STEPS, PICTURE_STEPS, BATCH, LR = 1300, 1800, 1500, 64, 3e-3
+ALIGN_STEPS, LIST_STEPS, PICTURE_STEPS, BATCH, LR = 1300, 1800, 1200, 64, 3e-3
 """What the shipped weights were made with."""
 
 LISTS: Plan = (
@@ -64,7 +65,11 @@ perfect, or there would be nothing for RL to compose."""
 
 
 def fit(
-    title: str, named: Sequence[tuple[str, Tensor]], loss: Callable[[int], Tensor], steps: int, lr: float
+    title: str,
+    named: Sequence[tuple[str, Tensor]],
+    loss: Callable[[int], Tensor],
+    steps: int,
+    lr: float,
 ) -> None:
     """Minimise ``loss(step)``: Muon for matrices, AdamW for embeddings, norms and biases.
 
@@ -90,7 +95,9 @@ def fit(
             advance()
 
 
-def align(model: Any, processor: Any, pictures: Pictures, steps: int, batch: int, lr: float, seed: int) -> None:
+def align(
+    model: Any, processor: Any, pictures: Pictures, steps: int, batch: int, lr: float, seed: int
+) -> None:
     """Train the vision tower so that its tokens hold the words of what they see.
 
     Pictures are mirrored at random: left and right carry no meaning here.
@@ -143,7 +150,8 @@ def teach(
         if kind in TEXT_LESSONS:
             examples = text_examples(kind, rng, batch)
         else:
-            assert pictures is not None and features is not None
+            assert pictures is not None
+            assert features is not None
             examples = picture_examples(kind, rng, batch, pictures, features)
         with torch.autocast("cpu", torch.bfloat16):
             return language.loss(model, collate(examples), collate.image_id)
@@ -230,7 +238,10 @@ def perception(model: Any, processor: Any, pictures: Pictures, features: Tensor)
     names = ("color", "shape", "size", "material")
     return {
         view: dict(zip(names, right[owner == view].float().mean(0).tolist(), strict=True))
-        | {"all": right[owner == view].all(1).float().mean().item(), "n": int((owner == view).sum())}
+        | {
+            "all": right[owner == view].all(1).float().mean().item(),
+            "n": int((owner == view).sum()),
+        }
         for view in sorted(set(owner.tolist()))
     }
 
@@ -289,13 +300,18 @@ def save_mini(
     write_atomic(out / "README.md", write_card(made, sizes))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see 'star-r1 pretrain --help'")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``star-r1 pretrain`` with command-line arguments ``argv``.
 
     Raises:
         UserError: the folder cannot be written, or holds pictures of other settings.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="star-r1 pretrain",
         description="Make the mini model from nothing: pictures, vision, language. The defaults "
         "make the shipped weights, in about an hour on two CPU cores. A stage that an earlier run "

@@ -61,6 +61,7 @@ class ImageOnlyProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         chat_template: str | None = None,
         **kwargs: Any,
     ) -> None:
+        """As upstream, without a video processor."""
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
 
 
@@ -78,10 +79,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = [(word, -1.0) for word in (*TAGS, *_WORDS)]
     other = [(f"<0x{byte:02X}>", -20.0) for byte in range(256)]
     tokenizer = Tokenizer(
-        models.Unigram([*special, *words, ("<unk>", -100.0), *other], byte_fallback=True, unk_id=len(special) + len(words))
+        models.Unigram(
+            [*special, *words, ("<unk>", -100.0), *other],
+            byte_fallback=True,
+            unk_id=len(special) + len(words),
+        )
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(r"</?[a-z]+>|Initial objects:|Final objects:|Describe:|Find:|[0-9]:|[ .]?[a-z]+| \\?|, |."), "isolated"
+        Regex(
+            r"</?[a-z]+>|(?:Initial|Final) objects:|Describe:|Find:|[0-9]:|[ .]?[a-z]+| \\?|, |."
+        ),
+        "isolated",
     )
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(
@@ -109,4 +117,7 @@ def build_processor() -> ImageOnlyProcessor:
 
 def load_processor(path: str | Path, **kwargs: Any) -> ImageOnlyProcessor:
     """Read a saved processor (ours, or that of a published Qwen2.5-VL checkpoint)."""
-    return ImageOnlyProcessor.from_pretrained(path, padding_side="left", **kwargs)
+    processor: ImageOnlyProcessor = ImageOnlyProcessor.from_pretrained(
+        path, padding_side="left", **kwargs
+    )
+    return processor

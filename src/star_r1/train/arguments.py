@@ -1,25 +1,23 @@
 """Flags and recipes of the training commands, read by TRL's parser, with errors in one line."""
 
 import dataclasses
-import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
 import torch
-import transformers
 import yaml
-from trl import ModelConfig, TrlParser
+from peft import LoraConfig
+from trl import TrlParser
 
 from star_r1.errors import UserError
+from star_r1.model.loading import load_model, load_processor
 from star_r1.tvr.vocabulary import VIEWS
 
 
 @dataclasses.dataclass
-class StarArguments(ModelConfig):  # type: ignore[misc]
-    """What is trained on what; the rest of the flags are those of TRL's config and ModelConfig."""
+class StarArguments:
+    """What is trained on what; the other flags are those of TRL's config."""
 
     model_name_or_path: str = dataclasses.field(
         default="mini",
@@ -27,6 +25,10 @@ class StarArguments(ModelConfig):  # type: ignore[misc]
             "aliases": ["--model"],
             "help": "Model folder, Hub name, or 'mini', the embedded model.",
         },
+    )
+    dtype: str = dataclasses.field(
+        default="float32",
+        metadata={"choices": ["float32", "bfloat16", "float16"], "help": "Of the weights."},
     )
     data: str = dataclasses.field(
         default="", metadata={"help": "Folder that 'star-r1 generate' wrote; required."}
@@ -41,10 +43,14 @@ class StarArguments(ModelConfig):  # type: ignore[misc]
     freeze_vision: bool = dataclasses.field(
         default=True, metadata={"help": "Keep the vision tower and its merger as they are."}
     )
-    lora_target_modules: list[str] | None = dataclasses.field(
-        # all-linear would reach into the vision tower
-        default_factory=lambda: [r".*language_model.*(q_proj|v_proj)$"],
-        metadata={"help": "LoRA targets: module names, or one regular expression."},
+    use_peft: bool = dataclasses.field(default=False, metadata={"help": "Train a LoRA adapter."})
+    lora_r: int = dataclasses.field(default=16, metadata={"help": "Rank of the adapter."})
+    lora_alpha: int = dataclasses.field(default=32, metadata={"help": "Scale of the adapter."})
+    lora_dropout: float = dataclasses.field(default=0.05, metadata={"help": "In the adapter."})
+    lora_target_modules: str = dataclasses.field(
+        # "all-linear" would reach into the vision tower
+        default=r".*language_model.*(q_proj|v_proj)$",
+        metadata={"help": "Regular expression of the modules that get an adapter."},
     )
     threads: int | None = dataclasses.field(
         default=None, metadata={"help": "CPU threads of torch; the default is torch's own choice."}
@@ -56,17 +62,36 @@ class StarArguments(ModelConfig):  # type: ignore[misc]
         Raises:
             UserError: no data, an unknown view.
         """
-        super().__post_init__()
         if not self.data:
             raise UserError("no --data; give a folder that 'star-r1 generate' wrote")
         for view in self.views:
             if view not in VIEWS:
                 raise UserError(f"--views {view}: choose from {', '.join(VIEWS)}")
-        if len(self.lora_target_modules or ()) == 1:
-            # PEFT reads a list as names and a string as a regular expression.
-            (self.lora_target_modules,) = self.lora_target_modules  # type: ignore[misc,assignment]
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+    def load(self) -> tuple[Any, Any]:
+        """The model, its vision tower frozen if so asked, and its processor.
+
+        Raises:
+            UserError: they are not there or do not load.
+        """
+        model = load_model(self.model_name_or_path, getattr(torch, self.dtype))
+        if self.freeze_vision:
+            model.model.visual.requires_grad_(False)
+        return model, load_processor(self.model_name_or_path)
+
+    def adapter(self) -> LoraConfig | None:
+        """The LoRA adapter to train, or None to train all parameters."""
+        if not self.use_peft:
+            return None
+        return LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=self.lora_target_modules,
+        )
 
 
 def default(config: type, name: str, value: Any) -> Any:
@@ -108,11 +133,6 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
         arguments += [head, tail] if head == "--config" and equals else [argument]
     if arguments and arguments[-1] == "--config":
         raise UserError("--config: give the path of a recipe (YAML)")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each run otherwise
-    transformers.utils.logging.disable_progress_bar()  # one bar, of the work itself
-    datasets.disable_progress_bars()
-    # transformers and TRL still read names that transformers itself has renamed
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
     try:
         parsed, unknown = _split_unknown(parser, arguments)
     except FileNotFoundError as error:

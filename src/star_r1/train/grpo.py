@@ -4,6 +4,8 @@ The paper's GRPO (arXiv 2505.15804, after arXiv 2402.03300): G completions a pro
 (r - mean) / (std + 1e-4) within the group, clipped ratio, k3 KL to the base model, no supervised
 warm start. Its numbers are unpublished; the defaults here are those of Reason-RFT on the same
 data (arXiv 2503.20752), which TRL shares but for the ones that ``StarGRPOConfig`` sets.
+
+Several processes: ``torchrun --nproc_per_node 2 -m star_r1.cli train grpo ...``.
 """
 
 import dataclasses
@@ -19,15 +21,14 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset, Image, List
 from trl import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
-from trl.trainer.utils import RepeatSampler, get_peft_config
+from trl.trainer.utils import RepeatSampler
 
 from star_r1.data.dataset import load
 from star_r1.errors import UserError
-from star_r1.model.loading import load_model, load_processor
 from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
-from star_r1.train.run import ExactResume, model_card, run, say
+from star_r1.train.run import ExactResume, model_card, quiet, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 
 NEVER = -1e4
@@ -94,7 +95,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """Called by Trainer before each epoch."""
         if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) + epoch)
+            self.generator.manual_seed((self.seed << 20) + epoch)
 
 
 class StarGRPOTrainer(ExactResume, GRPOTrainer):  # type: ignore[misc]
@@ -137,7 +138,8 @@ def forbid_vision_tokens(model: Any) -> None:
     At temperature 1 a policy samples them sooner or later, and the next forward pass then looks
     for a picture that is not there (huggingface/trl#3847). HF generate can suppress them, but its
     log-probabilities are still computed with them; a bias of the output layer does both alike, in
-    sampling, policy and reference. It is no parameter and is never saved.
+    sampling, policy and reference. It is no parameter and is never saved. (Qwen2.5-VL's output
+    layer has no bias of its own.)
     """
     head = model.get_output_embeddings()
     bias = torch.zeros(head.weight.shape[0], dtype=head.weight.dtype, device=head.weight.device)
@@ -186,9 +188,8 @@ def rollout_period(args: GRPOConfig) -> int:
     2
     """
     micro_steps = args.steps_per_generation * args.num_iterations
-    return (
-        math.lcm(micro_steps, args.gradient_accumulation_steps) // args.gradient_accumulation_steps
-    )
+    between: int = args.gradient_accumulation_steps
+    return math.lcm(micro_steps, between) // between
 
 
 def prompts_of(folder: str, views: Sequence[str], decode: bool) -> Dataset:
@@ -205,14 +206,18 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: anything wrong with the flags, the recipe, the data or the model.
     """
+    quiet()
     arguments, numbers, args = parse(
         "star-r1 train grpo", argv, GRPOArguments, RewardArguments, StarGRPOConfig
     )
     check(arguments, args)
+    if args.use_vllm:
+        raise UserError(
+            "--use_vllm: TRL 1.16 hands vLLM pictures whose tokens are already expanded "
+            "(huggingface/trl#6294), which corrupts prompts of two pictures; leave it off"
+        )
     reward = reward_function(arguments, numbers)
-    model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
-    if arguments.freeze_vision:
-        model.model.visual.requires_grad_(False)
+    model, processor = arguments.load()
     reason = obstacle(model, args) if arguments.share_prompts else "--share_prompts false"
     if reason:
         say(f"prompts are computed once a completion ({reason})")
@@ -232,8 +237,8 @@ def main(argv: Sequence[str]) -> int:
         eval_dataset=prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
         if arguments.eval_data
         else None,
-        processing_class=load_processor(arguments.model_name_or_path),
-        peft_config=get_peft_config(arguments),
+        processing_class=processor,
+        peft_config=arguments.adapter(),
     )
     card = model_card(
         f"{arguments.model_name_or_path}, trained with GRPO and the {arguments.reward} reward",

@@ -15,17 +15,21 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import datasets
 import torch
+import transformers
 from accelerate import PartialState
 from accelerate.utils import is_peft_model
 from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from star_r1.errors import UserError
 from star_r1.files import write_atomic
@@ -47,6 +51,9 @@ class ExactResume:
         its modules, and Trainer loads non-strictly, so that it silently keeps the initial weights
         (huggingface/transformers#43701, seen in 5.23). ``from_pretrained`` knows both names.
         LoRA, FSDP and DeepSpeed load by other paths, which are right.
+
+        Raises:
+            UserError: the checkpoint does not fit the model.
         """
         trainer: Any = self
         target = trainer.accelerator.unwrap_model(model or trainer.model)
@@ -54,7 +61,12 @@ class ExactResume:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
-        target.load_state_dict(saved.state_dict(), strict=True)
+        try:
+            target.load_state_dict(saved.state_dict(), strict=True)
+        except RuntimeError:
+            raise UserError(
+                f"{resume_from_checkpoint} was written by another model; give another --output_dir"
+            ) from None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL's card describes a text model; ``export`` writes one that is true."""
@@ -63,7 +75,7 @@ class ExactResume:
 class Interrupt(TrainerCallback):  # type: ignore[misc]
     """Ends training after the running step on Ctrl-C or SIGTERM, with a checkpoint.
 
-    A second signal ends it at once. With several processes all of them stop at the same step.
+    The same signal again ends it at once. With several processes all of them stop at the same step.
     ``period`` is how many optimizer steps one generation batch feeds: between two of its
     multiples there are rollouts in memory that a checkpoint does not hold, so every save waits
     for the next multiple.
@@ -84,8 +96,10 @@ class Interrupt(TrainerCallback):  # type: ignore[misc]
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal == number:
             raise KeyboardInterrupt
+        if self.signal is not None:
+            return  # torchrun answers Ctrl-C with a SIGTERM to those that got the Ctrl-C already
         self.signal = number
         say("stopping after this step, with a checkpoint (once more: stop at once)")
 
@@ -167,6 +181,16 @@ class Bar(TrainerCallback):  # type: ignore[misc]
             say(f"step {state.global_step}: {numbers}")
 
 
+def quiet() -> None:
+    """Leave the terminal to the run: no bars, notes or telemetry of the libraries."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each run otherwise
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    # transformers and TRL still read names that transformers itself has renamed
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run, or None. A half-written one is passed over, aloud.
 
@@ -203,6 +227,11 @@ def run(trainer: Any, card: str, period: int = 1) -> int:
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
         say(f"resuming from {checkpoint}")
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if 0 < trainer.args.max_steps <= state.global_step:
+            say(f"all {trainer.args.max_steps} steps are done")
+            trainer._load_from_checkpoint(str(checkpoint))  # train() would do one step more
+            return _end(trainer, folder, card)
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
     with ExitStack() as stack:
@@ -214,15 +243,13 @@ def run(trainer: Any, card: str, period: int = 1) -> int:
         except KeyboardInterrupt:
             say(f"stopped at once; the same command goes on from {last_checkpoint(folder)}")
             return 128 + (interrupt.signal or signal.SIGINT)
-        except RuntimeError as error:
-            if checkpoint is None or "state_dict" not in str(error):
-                raise
-            raise UserError(
-                f"{checkpoint} was written by another model; give another --output_dir"
-            ) from None
     if interrupt.signal is not None:
         say(f"stopped with {last_checkpoint(folder)}; the same command goes on from there")
         return 128 + interrupt.signal
+    return _end(trainer, folder, card)
+
+
+def _end(trainer: Any, folder: Path, card: str) -> int:
     export(trainer, folder, card)
     say(f"trained model: {folder}, curves: {folder / 'log.jsonl'}")
     say(f"next: star-r1 evaluate --model {folder} --data DIR --out {folder / 'evaluation'}")
@@ -244,11 +271,13 @@ def export(trainer: Any, folder: Path, card: str) -> None:
 
 def model_card(title: str, base_model: str, tags: Sequence[str], text: str) -> str:
     """A model card: the Hub's metadata, then what was done."""
+    is_hub_name = base_model.count("/") == 1 and not Path(base_model).exists()
     header = [
         "---",
         "library_name: transformers",
         "pipeline_tag: image-text-to-text",
-        *([f"base_model: {base_model}"] if not Path(base_model).exists() else []),
+        # only a name on the Hub may stand here
+        *([f"base_model: {base_model}"] if is_hub_name else []),
         "tags:",
         *(f"- {tag}" for tag in ("star-r1", *tags)),
         "---",

@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from trl import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
-from trl.trainer.utils import get_peft_config
 
 from star_r1.data.dataset import load
-from star_r1.model.loading import load_model, load_processor
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
-from star_r1.train.run import ExactResume, model_card, run
+from star_r1.train.run import ExactResume, model_card, quiet, run
 
 
 @dataclasses.dataclass
@@ -69,11 +66,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: anything wrong with the flags, the recipe, the data or the model.
     """
+    quiet()
     arguments, args = parse("star-r1 train sft", argv, StarArguments, StarSFTConfig)
     check(arguments, args)
-    model = load_model(arguments.model_name_or_path, getattr(torch, arguments.dtype))
-    if arguments.freeze_vision:
-        model.model.visual.requires_grad_(False)
+    model, processor = arguments.load()
     trainer = StarSFTTrainer(
         model,
         args,
@@ -81,8 +77,8 @@ def main(argv: Sequence[str]) -> int:
         eval_dataset=answers_of(arguments.eval_data, arguments.views)
         if arguments.eval_data
         else None,
-        processing_class=load_processor(arguments.model_name_or_path),
-        peft_config=get_peft_config(arguments),
+        processing_class=processor,
+        peft_config=arguments.adapter(),
     )
     card = model_card(
         f"{arguments.model_name_or_path}, fine-tuned on the answers (STAR-SFT)",

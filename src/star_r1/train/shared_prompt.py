@@ -371,7 +371,6 @@ def obstacle(model: Any, args: GRPOConfig) -> str | None:
         f"{type(model).__name__} is not Qwen2.5-VL": not isinstance(
             model, Qwen2_5_VLForConditionalGeneration
         ),
-        "vLLM samples": args.use_vllm,
         "gradient checkpointing drops the keys of the prompt": args.gradient_checkpointing,
         "FSDP or DeepSpeed": bool(args.fsdp) or args.deepspeed is not None,
         "repetition_penalty": args.repetition_penalty != 1,
