@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test lint format clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "star-r1 needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -21,9 +21,6 @@ demo: $(VENV)/.installed  ## data, training, evaluation and the report, in ten m
 
 test: $(VENV)/.installed  ## the whole suite, under ten minutes on two cores
 	$(BIN)/python -m pytest
-
-test-slow: $(VENV)/.installed  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

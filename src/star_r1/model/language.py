@@ -1,4 +1,4 @@
-"""Second stage of pretraining: the language model learns its lessons, the vision tower frozen."""
+"""Later stages of pretraining: the language model learns its lessons, the vision tower frozen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

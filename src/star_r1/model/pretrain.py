@@ -50,7 +50,7 @@ TEXT_LESSONS: dict[str, Callable[[Scene, Scene, np.random.Generator], Lesson]] =
 }
 
 SEED, SAMPLES, SAMPLES_PER_PIXEL = 1000, 2000, 8
-ALIGN_STEPS, LIST_STEPS, PICTURE_STEPS, BATCH, LR = 1300, 1800, 1200, 64, 3e-3
+ALIGN_STEPS, LIST_STEPS, PICTURE_STEPS, BATCH, LR = 1300, 1800, 800, 64, 3e-3
 """What the shipped weights were made with."""
 
 LISTS: Plan = (

@@ -2,7 +2,8 @@
 
 The upstream ``Qwen2_5_VLProcessor`` insists on a video processor, which needs torchvision. TVR has
 no videos, so the subclass here leaves it out; everything else is upstream's. On disk it calls
-itself ``Qwen2_5_VLProcessor``, so that ``AutoProcessor`` elsewhere loads it as usual.
+itself ``Qwen2_5_VLProcessor`` and leaves the files from which upstream's class, where torchvision
+is installed, makes both halves.
 """
 
 from pathlib import Path
@@ -63,6 +64,11 @@ class ImageOnlyProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
     ) -> None:
         """As upstream, without a video processor."""
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """As upstream, plus the file from which it makes the video processor that is missing here."""
+        self.image_processor.save_pretrained(save_directory)
+        return super().save_pretrained(save_directory, **kwargs)
 
 
 # Saved files name the class that wrote them; AutoProcessor elsewhere must find upstream's name,
