@@ -17,6 +17,7 @@ OTHERS = [
     "star_r1.render.cameras",
     "star_r1.render.mitsuba",
     "star_r1.train.grpo",
+    "star_r1.train.run",
 ]
 """Outside the pure packages, the modules that have examples."""
 WITH_EXAMPLES = [

@@ -18,7 +18,7 @@ from star_r1.provenance import provenance
 from star_r1.tvr.sampler import SceneRules
 from star_r1.tvr.vocabulary import VIEWS
 
-TRAIN_SAMPLES: Final = 1000
+TRAIN_SAMPLES: Final = 640
 """Pairs to learn from, center view only."""
 TEST_SAMPLES: Final = 300
 """Each asked from the center, the left and the right."""
