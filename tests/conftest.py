@@ -9,6 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hypothesis import settings
+
+# Tests run beside other work: how long an example takes says nothing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 SAMPLES = 12
 """In ``data_folder``, each with a row for the center and one for the left view."""
 
