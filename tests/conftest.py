@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from hypothesis import settings
 
 # Tests run beside other work: how long an example takes says nothing.

@@ -66,7 +66,7 @@ class ImageOnlyProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
-        """As upstream, plus the file from which it makes the video processor that is missing here."""
+        """As upstream, plus the file from which upstream makes its video processor."""
         self.image_processor.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, **kwargs)
 
