@@ -44,7 +44,7 @@ _EXTRA: Final = {
 }
 """Package -> the extra of star-r1 that installs it."""
 
-_RESUMABLE: Final = ("generate", "train", "evaluate", "demo")
+_RESUMABLE: Final = ("generate", "train", "pretrain", "evaluate", "demo")
 """Commands that go on from what is finished when they are called again."""
 
 Data = Annotated[Path, typer.Option("--data", help="Folder that 'star-r1 generate' wrote.")]
