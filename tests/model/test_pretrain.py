@@ -65,6 +65,11 @@ def test_held_out_pictures_are_not_learned_from(made: Path) -> None:
             assert all(mark.item() < pictures.held_out for mark in example.features)
 
 
+def test_tiny_numbers_survive_pretraining(made: Path) -> None:
+    """The processor's flush-to-zero is switched off again: 5e-324 is still not zero."""
+    assert float(np.float64(5e-324) * 1.0) > 0
+
+
 def test_words_are_orthonormal() -> None:
     model, processor = build_model(0), build_processor()
     pretrain.orthogonal_words(model, processor, 0)

@@ -327,8 +327,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     args = parser.parse_args(argv)
 
-    # Vanishing activations become denormal numbers, on which CPUs are many times slower.
+    # Vanishing activations become denormal numbers, on which CPUs are many times slower. The switch
+    # is the processor's, for this thread: whoever calls gets it back as it was by default.
     torch.set_flush_denormal(True)
+    try:
+        _make(args)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _make(args: argparse.Namespace) -> None:
     stages = args.out / "pretraining"
     generate(
         stages / "pictures",
