@@ -82,7 +82,7 @@ def test_a_finished_dataset_is_left_alone(rendered: Path) -> None:
     ],
     ids=["a shard is gone", "a shard is cut off", "the card is gone"],
 )
-def test_only_what_is_missing_is_made_again(copy: Path, rendered: Path, damage, made: int) -> None:  # type: ignore[no-untyped-def]
+def test_only_what_is_missing_is_made_again(copy: Path, rendered: Path, damage, made: int) -> None:
     damage(copy)
     assert generate(copy, **SETTINGS) == made
     assert contents(copy) == contents(rendered)
@@ -140,7 +140,7 @@ def test_interrupted_run_is_finished_by_the_same_command(tmp_path: Path, workers
 )
 def test_settings_out_of_range(changed: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as error:
-        Settings(**{"samples": 1, "seed": 0} | changed)  # type: ignore[arg-type]
+        Settings(**{"samples": 1, "seed": 0} | changed)
     assert str(error.value).startswith(message)
 
 

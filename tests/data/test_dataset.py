@@ -16,7 +16,7 @@ ROWS = 15
 FIRST = "data/train-00000-of-00003.parquet"
 
 
-def without_nulls(messages: list[dict]) -> list[dict]:  # type: ignore[type-arg]
+def without_nulls(messages: list[dict]) -> list[dict]:
     return [
         m | {"content": [{k: v for k, v in p.items() if v is not None} for p in m["content"]]}
         for m in messages

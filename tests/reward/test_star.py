@@ -181,7 +181,7 @@ def test_independent_matching_names_the_first_of_the_best_predictions() -> None:
 )
 def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        StarConfig(**fields)  # type: ignore[arg-type]
+        StarConfig(**fields)
 
 
 CHANGES = st.sampled_from(EVERY)

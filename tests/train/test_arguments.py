@@ -21,7 +21,7 @@ def read(tmp_path: Path) -> Read:
     def read(*flags: str) -> tuple[Any, Any, Any]:
         fixed = ["--data", "d", "--output_dir", str(tmp_path / "out"), "--report_to", "none"]
         types = GRPOArguments, RewardArguments, StarGRPOConfig
-        return parse("star-r1 train grpo", [*fixed, *flags], *types)  # type: ignore[return-value]
+        return parse("star-r1 train grpo", [*fixed, *flags], *types)
 
     return read
 

@@ -90,8 +90,11 @@ def test_interrupt_waits_for_the_end_of_the_rollouts(
 ) -> None:
     """Four optimizer steps use one generation batch: no checkpoint in between."""
     many = ("--steps_per_generation", "4", "--max_steps", "8", "--save_steps", "2")
-    act = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
-    assert train("cut", *many, at_step=0, act=act) == 130
+
+    def once() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    assert train("cut", *many, at_step=0, act=once) == 130
     assert [p.name for p in (tmp_path / "cut").glob("checkpoint-*")] == ["checkpoint-4"]
 
 

@@ -65,7 +65,7 @@ def test_the_format_is_broken(text: str, problem: str) -> None:
 
 @pytest.mark.parametrize("text", [None, 3, b"<answer></answer>", ["2.color.cyan"]])
 def test_what_is_no_text_has_no_predictions(text: object) -> None:
-    answer = parse_answer(text)  # type: ignore[arg-type]
+    answer = parse_answer(text)
     assert answer == Answer("", (), False, "the completion is not text")
 
 

@@ -190,7 +190,7 @@ def test_hopeless_visibility_ends_in_one_line() -> None:
 )
 def test_rules_that_cannot_be_met_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        SceneRules(**fields)  # type: ignore[arg-type]
+        SceneRules(**fields)
 
 
 def test_a_negative_seed_is_refused() -> None:
