@@ -12,7 +12,7 @@ from star_r1.errors import UserError
 from star_r1.reward.star import Match, Matching, Miss, StarConfig, star
 from star_r1.tvr.answer import Answer, Prediction, parse_answer
 from star_r1.tvr.change import Change, parse_changes
-from star_r1.tvr.vocabulary import N_OBJECTS, VALUES
+from star_r1.tvr.vocabulary import N_OBJECTS, TRANCE, VALUES
 
 TRUTH = parse_changes("2.color.cyan, 0.shape.cube")
 EVERY = [Change(i, a, v) for i in range(N_OBJECTS) for a, values in VALUES.items() for v in values]
@@ -260,3 +260,30 @@ def test_a_hundred_thousand_predictions_cost_linear_time(item: str, matching: Ma
     # Quadratic matching would take hours.
     assert time.process_time() - start < 5
     assert len(reward.fates) == 100_000
+
+
+OUT = Change(3, "position", "left.2", ("left.1", "left.2", "front-left.2"))
+
+
+@pytest.mark.parametrize(
+    ("truth", "text", "fates"),
+    [
+        ([OUT], "3.position.front-left.2", ("exact",)),
+        ([OUT], "3.position.left.2, 3.position.left.1", ("exact", "wrong")),
+        ([OUT], "3.position.right.1", ("attribute",)),
+        ([OUT], "3.color.red", ("object",)),
+        # What is an option of one move and another move itself is taken for the latter.
+        (
+            [OUT, Change(3, "position", "left.1")],
+            "3.position.left.1, 3.position.front-left.2",
+            ("exact", "exact"),
+        ),
+        (
+            [Change(1, "position", "left.1")] * 2,
+            "1.position.left.1, 1.position.left.1, 1.position.left.1",
+            ("exact", "exact", "wrong"),
+        ),
+    ],
+)
+def test_moves(truth: list[Change], text: str, fates: tuple[str, ...]) -> None:
+    assert star(parse_answer(f"<answer>{text}</answer>", TRANCE), truth).fates == fates

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.change import Change, format_changes
-from star_r1.tvr.vocabulary import N_OBJECTS, VALUES
+from star_r1.tvr.vocabulary import N_OBJECTS, TRANCE, VALUES, Vocabulary
 
 CYAN, CUBE = Change(2, "color", "cyan"), Change(3, "shape", "cube")
 CHANGES = st.sampled_from(
@@ -265,3 +265,64 @@ def test_a_hostile_megabyte_costs_linear_time(piece: str, frame: str) -> None:
 
 def test_all_of_a_long_list_is_kept() -> None:
     assert items("2.color.cyan, " * 50_000 + "x") == [CYAN] * 50_000 + [None]
+
+
+OUT = Change(3, "position", "left.2", ("left.1", "left.2", "front-left.2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "moves"),
+    [
+        ("3.position.front-left.2", ["3.position.front-left.2"]),
+        ("3.Position.Front_Left.2, 4.position.front left.1", [
+            "3.position.front-left.2",
+            "4.position.front-left.1",
+        ]),
+        ("3.position.left.2 4.position.behind.1", ["3.position.left.2", "4.position.behind.1"]),
+        ("2.color.cyan 3.position.left.2.", ["2.color.cyan", "3.position.left.2"]),
+        ("[3.position.left.2]", ["3.position.left.2"]),
+    ],
+)  # fmt: skip
+def test_moves_are_read_where_objects_move(text: str, moves: list[str]) -> None:
+    answer = parse_answer(f"<answer>{text}</answer>", TRANCE)
+    assert [str(change) for change in answer.changes] == moves
+
+
+@pytest.mark.parametrize(
+    "item", ["3.position.left", "3.position.left.3", "3.position.up.1", "3.position.left.2.1"]
+)
+def test_what_is_no_move(item: str) -> None:
+    answer = parse_answer(f"<answer>{item}</answer>", TRANCE)
+    assert [p.change for p in answer.predictions] == [None]
+
+
+def test_where_nothing_moves_a_move_is_a_wrong_prediction() -> None:
+    assert items("3.position.left.2") == [None]
+
+
+def test_a_custom_vocabulary_has_its_own_triplets() -> None:
+    pastel = Vocabulary(colors={"pink": (255, 180, 200), "mint": (170, 240, 200)})
+    answer = parse_answer("<answer>2.color.pink, 2.color.red</answer>", pastel)
+    assert [p.change for p in answer.predictions] == [Change(2, "color", "pink"), None]
+
+
+@pytest.mark.parametrize(
+    ("truth", "text", "right"),
+    [
+        ([OUT], "3.position.left.2", True),
+        ([OUT], "3.position.front-left.2", True),
+        ([OUT], "3.position.right.2", False),
+        ([OUT], "3.position.left.2, 3.position.left.1", False),
+        ([OUT, CYAN], "2.color.cyan, 2.color.cyan, 3.position.left.1", True),
+        ([Change(1, "position", "left.1")] * 2, "1.position.left.1, 1.position.left.1", True),
+        ([Change(1, "position", "left.1")] * 2, "1.position.left.1", False),
+        ([Change(1, "position", "left.1")] * 2, "1.position.left.2", False),
+        (
+            [OUT, Change(3, "position", "front-left.2")],
+            "3.position.front-left.2, 3.position.left.1",
+            True,
+        ),
+    ],
+)
+def test_moves_are_right_one_by_one(truth: list[Change], text: str, right: bool) -> None:
+    assert parse_answer(f"<answer>{text}</answer>", TRANCE).is_exactly(truth) is right

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from star_r1.tvr.sampler import draw_sample
 from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
-from star_r1.tvr.vocabulary import CAMERA_POSITION, LAMP_POSITION
+from star_r1.tvr.vocabulary import CAMERA_POSITION, LAMP_POSITION, Vocabulary
 
 CUBE = Object(0, "red", "cube", "small", "metal", (0, 0))
 SCENE = Scene(tuple(Object(i, "red", "cube", "small", "metal", (0, 4 * i)) for i in range(10)))
@@ -34,10 +35,10 @@ def test_the_visible_square_includes_its_border(position: tuple[int, int], visib
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"color": "pink"}, "color 'pink' is not known"),
-        ({"shape": "cone"}, "shape 'cone' is not known"),
-        ({"size": "tiny"}, "size 'tiny' is not known"),
-        ({"material": "wood"}, "material 'wood' is not known"),
+        ({"color": "pink"}, "color 'pink' is not one of gray, red"),
+        ({"shape": "cone"}, "shape 'cone' is not one of"),
+        ({"size": "tiny"}, "size 'tiny' is not one of"),
+        ({"material": "wood"}, "material 'wood' is not one of"),
         ({"position": (41, 0)}, "is off the table"),
         ({"position": (0, -41)}, "is off the table"),
         ({"rotation": math.nan}, "is not a finite number"),
@@ -46,7 +47,7 @@ def test_the_visible_square_includes_its_border(position: tuple[int, int], visib
 def test_an_object_outside_the_vocabulary_is_refused(fields: dict[str, Any], message: str) -> None:
     good = {"color": "red", "shape": "cube", "size": "small", "material": "metal"}
     with pytest.raises(ValueError, match=message):
-        Object(0, **{**good, "position": (0, 0), **fields})
+        Scene((Object(0, **{**good, "position": (0, 0), **fields}), *SCENE.objects[1:]))
 
 
 @pytest.mark.parametrize("objects", [(), SCENE.objects[:9], SCENE.objects[::-1], (CUBE,) * 10])
@@ -94,6 +95,7 @@ def edited(**fields: Any) -> str:
         edited(position=None),
         edited(rotation="east"),
         edited(index=4),
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_scene_is_a_value_error(text: str) -> None:
@@ -114,12 +116,29 @@ def test_what_is_no_scene_is_a_value_error(text: str) -> None:
             {"cameras": {**CAMERA_POSITION, "left": [1, 2, math.nan]}, "lamps": LAMP_POSITION}
         ),
         json.dumps({"cameras": {"center": [1, 2, 3]}, "lamps": LAMP_POSITION}),
-        json.dumps({"cameras": {**CAMERA_POSITION, "top": [1, 2, 3]}, "lamps": LAMP_POSITION}),
+        json.dumps({"cameras": {**CAMERA_POSITION, "az360": [1, 2, 3]}, "lamps": LAMP_POSITION}),
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_rig_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         Rig.from_json(text)
+
+
+def test_a_rig_may_hold_other_cameras() -> None:
+    rig = Rig({**CAMERA_POSITION, "top": (0.0, 0.0, 11.0), "az90": (0.0, 9.0, 6.0)}, LAMP_POSITION)
+    assert Rig.from_json(rig.to_json()) == rig
+
+
+def test_a_scene_keeps_to_its_vocabulary() -> None:
+    pastel = Vocabulary(colors={"pink": (255, 180, 200), "mint": (170, 240, 200)})
+    objects = tuple(replace(thing, color="mint") for thing in SCENE.objects)
+    scene = Scene(objects, pastel)
+    assert Scene.from_json(scene.to_json(), pastel) == scene
+    with pytest.raises(ValueError, match="color 'mint' is not one of gray"):
+        Scene.from_json(scene.to_json())
+    with pytest.raises(ValueError, match="color 'red' is not one of pink, mint"):
+        Scene(SCENE.objects, pastel)
 
 
 def test_the_standard_rig_is_tranches() -> None:

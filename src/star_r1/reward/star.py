@@ -132,6 +132,7 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
 
         format + sum of tiers - wrong * n_miss - missing * max(0, n_gt - n_pred)
 
+    A prediction among the options of a true move out of sight counts as that move (TRANCE).
     Linear in the number of predictions.
 
     Source: arXiv 2505.15804, section 3 (tiers known; penalty as reported). Neither says whether
@@ -148,7 +149,12 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
     >>> star(answer, truth, StarConfig(attribute=0)).total
     6.0
     """
-    predicted = {i: p.change for i, p in enumerate(answer.predictions) if p.change is not None}
+    serves = _options(truth)
+    predicted = {
+        i: serves.get(p.change, p.change)
+        for i, p in enumerate(answer.predictions)
+        if p.change is not None
+    }
     match = _match_one_to_one if config.matching == "one-to-one" else _match_independently
     tiers, matches = match(predicted, truth)
     fates: tuple[Fate, ...] = tuple(tiers.get(i, "wrong") for i in range(len(answer.predictions)))
@@ -165,6 +171,14 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
         matches=matches,
         fates=fates,
     )
+
+
+def _options(truth: Sequence[Change]) -> dict[Change, Change]:
+    """Each change that serves as well as a true move out of sight -> that move."""
+    serves = {
+        Change(true.index, true.attribute, value): true for true in truth for value in true.options
+    }
+    return {other: true for other, true in serves.items() if other not in truth}
 
 
 def pair_off(

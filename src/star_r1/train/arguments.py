@@ -12,7 +12,7 @@ from trl import TrlParser
 
 from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
-from star_r1.tvr.vocabulary import VIEWS
+from star_r1.tvr.vocabulary import camera_position
 
 
 @dataclasses.dataclass
@@ -65,8 +65,10 @@ class StarArguments:
         if not self.data:
             raise UserError("no --data; give a folder that 'star-r1 generate' wrote")
         for view in self.views:
-            if view not in VIEWS:
-                raise UserError(f"--views {view}: choose from {', '.join(VIEWS)}")
+            try:
+                camera_position(view)
+            except ValueError as error:
+                raise UserError(f"--views: {error}") from None
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 

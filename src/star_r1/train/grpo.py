@@ -195,7 +195,7 @@ def rollout_period(args: GRPOConfig) -> int:
 def prompts_of(folder: str, views: Sequence[str], decode: bool) -> Dataset:
     """The rows to train on; pictures stay undecoded where prompts are shared."""
     rows = load(Path(folder), views=tuple(views)).select_columns(
-        ["id", "images", "prompt", "answer"]
+        ["id", "images", "prompt", "answer", "changes", "vocabulary"]
     )
     return rows.cast_column("images", List(Image(decode=decode)))
 

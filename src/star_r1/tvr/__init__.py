@@ -2,14 +2,16 @@
 
 from star_r1.tvr.answer import Answer, Prediction, parse_answer
 from star_r1.tvr.change import Change, difference, format_changes, parse_changes, replay
-from star_r1.tvr.prompt import INSTRUCTION, build_prompt
+from star_r1.tvr.prompt import build_instruction, build_prompt
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.sampler import CountPixels, SceneRules, draw_sample
 from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
+from star_r1.tvr.vocabulary import STANDARD, TRANCE, Vocabulary, camera_position
 
 __all__ = [
-    "INSTRUCTION",
+    "STANDARD",
     "STANDARD_RIG",
+    "TRANCE",
     "Answer",
     "Change",
     "CountPixels",
@@ -19,7 +21,10 @@ __all__ = [
     "Sample",
     "Scene",
     "SceneRules",
+    "Vocabulary",
+    "build_instruction",
     "build_prompt",
+    "camera_position",
     "difference",
     "draw_sample",
     "format_changes",

@@ -3,20 +3,19 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from star_r1.tvr.change import Change
-from star_r1.tvr.vocabulary import N_OBJECTS, VALUES
+from star_r1.tvr.change import Change, same_changes
+from star_r1.tvr.vocabulary import DIRECTIONS, N_OBJECTS, STANDARD, Vocabulary
 
 _TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
-_CHANGES: Final[dict[str, Change]] = {
-    f"{index}.{attribute}.{value}": Change(index, attribute, value)
-    for index in range(N_OBJECTS)
-    for attribute, values in VALUES.items()
-    for value in values
+_SPELLINGS: Final = {"colour": "color", "grey": "gray"} | {
+    direction.replace("-", gap): direction
+    for direction in DIRECTIONS
+    for gap in ("_", " ")
+    if "-" in direction
 }
-"""All 170 triplets: to read one is to look it up."""
-_SPELLINGS: Final = {"colour": "color", "grey": "gray"}
 _WRAPPING: Final = " \t\r\n\"'`“”‘’«»()[]{}<>*."
 """What may surround an item or one of its parts: quotes, brackets, asterisks, a closing period."""
 _BULLETS: Final = frozenset("-–—•*")
@@ -52,7 +51,7 @@ class Answer:
         return tuple(p.change for p in self.predictions if p.change is not None)
 
     def is_exactly(self, truth: Iterable[Change]) -> bool:
-        """Whether the set of predictions equals ``truth``; an invalid item never does.
+        """Whether the predictions are ``truth`` (``same_changes``); an invalid item never is.
 
         >>> truth = [Change(2, "color", "cyan"), Change(0, "shape", "cube")]
         >>> parse_answer("<answer>0.shape.cube, 2.color.cyan</answer>").is_exactly(truth)
@@ -60,10 +59,12 @@ class Answer:
         >>> parse_answer("<answer>0.shape.cube, 2.color.cyan, ?</answer>").is_exactly(truth)
         False
         """
-        return {p.change for p in self.predictions} == set(truth)
+        return None not in (p.change for p in self.predictions) and same_changes(
+            self.changes, truth
+        )
 
 
-def parse_answer(text: str | None) -> Answer:
+def parse_answer(text: str | None, vocabulary: Vocabulary = STANDARD) -> Answer:
     """Read a completion. Never raises; linear in the length of ``text``.
 
     The format is strict: ``<think>reasoning</think><answer>items</answer>`` in lower case, each
@@ -71,14 +72,15 @@ def parse_answer(text: str | None) -> Answer:
     answer block, format kept or not; without one there are none.
 
     Inside the answer reading is lenient. Commas, semicolons and new lines separate items, and so
-    do spaces where every word has two dots. Case, spaces around dots, quotes, brackets,
-    asterisks, a bullet (``-``) before an item, periods after it, ``colour`` and ``grey`` are
-    accepted. Nothing else is: an item such as ``object 2.color.cyan`` or ``2.color.pink`` is an
-    invalid prediction, and so is a word of prose. Items with nothing but such punctuation are no
-    predictions; an answer that is only ``none`` has no predictions either.
+    do spaces where every word has two or three dots. Case, spaces around dots, quotes, brackets,
+    asterisks, a bullet (``-``) before an item, periods after it, ``colour``, ``grey`` and
+    ``front_left`` are accepted. Nothing else is: an item such as ``object 2.color.cyan`` or
+    ``2.color.pink`` is an invalid prediction, and so is a word of prose. Items with nothing but
+    such punctuation are no predictions; an answer that is only ``none`` has no predictions either.
 
     Args:
         text: a completion; anything but a string reads as malformed without predictions.
+        vocabulary: what may change, and to what: all else is an invalid prediction.
 
     Source: the answer grammar of STAR-R1 (arXiv 2505.15804); the lenience is the project's.
 
@@ -93,7 +95,19 @@ def parse_answer(text: str | None) -> Answer:
     if not isinstance(text, str):
         return Answer("", (), False, "the completion is not text")
     problem = _format_problem(text)
-    return Answer(_reasoning(text), _predictions(_answer_text(text)), problem is None, problem)
+    predictions = _predictions(_answer_text(text), _triplets(vocabulary))
+    return Answer(_reasoning(text), predictions, problem is None, problem)
+
+
+@lru_cache(maxsize=64)
+def _triplets(vocabulary: Vocabulary) -> dict[str, Change]:
+    """All there are, 170 in STAR-R1's setting: to read one is to look it up."""
+    return {
+        f"{index}.{attribute}.{value}": Change(index, attribute, value)
+        for index in range(N_OBJECTS)
+        for attribute, values in vocabulary.grammar.items()
+        for value in values
+    }
 
 
 def _format_problem(text: str) -> str | None:
@@ -126,11 +140,11 @@ def _answer_text(text: str) -> str:
     return text[start : text.find("</answer>", start)]
 
 
-def _predictions(text: str) -> tuple[Prediction, ...]:
+def _predictions(text: str, triplets: dict[str, Change]) -> tuple[Prediction, ...]:
     if text.strip(_WRAPPING).lower() == "none":
         return ()
     return tuple(
-        Prediction(item, _read_change(item))
+        Prediction(item, triplets.get(_normalised(item)))
         for segment in re.split(r"[,;\r\n]", text)
         for item in _items(segment)
     )
@@ -143,9 +157,9 @@ def _items(segment: str) -> list[str]:
     if not item.strip(_WRAPPING):
         return []
     solid = [word for word in words if word.strip(_WRAPPING)]
-    return solid if all(word.strip(_WRAPPING).count(".") == 2 for word in solid) else [item]
+    return solid if all(2 <= word.strip(_WRAPPING).count(".") <= 3 for word in solid) else [item]
 
 
-def _read_change(item: str) -> Change | None:
+def _normalised(item: str) -> str:
     parts = (part.strip(_WRAPPING) for part in item.strip(_WRAPPING).lower().split("."))
-    return _CHANGES.get(".".join(_SPELLINGS.get(part, part) for part in parts))
+    return ".".join(_SPELLINGS.get(part, part) for part in parts)

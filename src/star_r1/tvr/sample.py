@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from star_r1.tvr.change import Change
 from star_r1.tvr.change import replay as _replay
 from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
-from star_r1.tvr.vocabulary import VIEWS
+from star_r1.tvr.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class Sample:
     Attributes:
         id: unique in its dataset, such as ``000012-left``.
         initial: the scene of the initial picture (always seen from ``center``).
-        changes: the truth, at least one in generated data, no two on one (object, attribute).
+        changes: the truth, in the order in which they were made, at least one in generated data.
+            Without moves no two are of one (object, attribute) and the order carries no meaning.
         view: the camera of the final picture.
         rig: cameras and lamps, the same before and after.
     """
@@ -27,8 +28,13 @@ class Sample:
     rig: Rig = STANDARD_RIG
 
     def __post_init__(self) -> None:
-        if self.view not in VIEWS:
-            raise ValueError(f"view {self.view!r} is not one of {', '.join(VIEWS)}")
+        if self.view not in self.rig.cameras:
+            raise ValueError(f"view {self.view!r} is not one of {', '.join(self.rig.cameras)}")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What objects may look like, and which of their attributes may change."""
+        return self.initial.vocabulary
 
     @property
     def final(self) -> Scene:

@@ -10,9 +10,11 @@ from star_r1.tvr.vocabulary import (
     CAMERA_POSITION,
     LAMP_POSITION,
     N_OBJECTS,
+    STANDARD,
     TABLE_CELLS,
-    VALUES,
     VISIBLE_CELLS,
+    Vocabulary,
+    camera_position,
 )
 
 Vec3 = tuple[float, float, float]
@@ -24,7 +26,7 @@ class Object:
 
     Attributes:
         index: 0-9, the order of creation.
-        color, shape, size, material: values of ``VALUES``.
+        color, shape, size, material: values of the scene's vocabulary.
         position: x, y of the centre in cells; x grows toward the center camera, y to its right.
         rotation: about the vertical, radians in [0, 2 pi).
     """
@@ -38,9 +40,6 @@ class Object:
     rotation: float = 0.0
 
     def __post_init__(self) -> None:
-        for attribute in ATTRIBUTES:
-            if self.attribute(attribute) not in VALUES[attribute]:
-                raise ValueError(f"{attribute} {self.attribute(attribute)!r} is not known")
         if max(map(abs, self.position)) > TABLE_CELLS:
             raise ValueError(f"position {self.position} is off the table (+-{TABLE_CELLS} cells)")
         if not math.isfinite(self.rotation):
@@ -67,13 +66,22 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The ten objects on the table, by index; those outside the visible square are hidden."""
+    """The ten objects on the table, by index; those outside the visible square are hidden.
+
+    Raises:
+        ValueError: not ten objects in order of their index, or one has a value that is not in the
+            vocabulary.
+    """
 
     objects: tuple[Object, ...]
+    vocabulary: Vocabulary = STANDARD
 
     def __post_init__(self) -> None:
         if [o.index for o in self.objects] != list(range(N_OBJECTS)):
             raise ValueError(f"a scene has {N_OBJECTS} objects, indices 0-{N_OBJECTS - 1} in order")
+        for thing in self.objects:
+            for attribute in ATTRIBUTES:
+                self.vocabulary.check(attribute, thing.attribute(attribute))
 
     @property
     def visible(self) -> tuple[Object, ...]:
@@ -85,22 +93,26 @@ class Scene:
         return json.dumps([asdict(o) for o in self.objects], separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> "Scene":
-        """Read what ``to_json`` wrote.
+    def from_json(cls, text: str, vocabulary: Vocabulary = STANDARD) -> "Scene":
+        """Read what ``to_json`` wrote; the vocabulary is not part of it.
 
         Raises:
             ValueError: not JSON, a field is missing, unknown, or out of range.
         """
         try:
             rows: list[dict[str, Any]] = json.loads(text)
-            return cls(tuple(Object(**{**row, "position": _cell(row["position"])}) for row in rows))
-        except (TypeError, KeyError, AttributeError) as error:
+            objects = (Object(**{**row, "position": _cell(row["position"])}) for row in rows)
+            return cls(tuple(objects), vocabulary)
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a scene: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Where the cameras and lamps of one sample stand (world units), jitter included."""
+    """Where the cameras and lamps of one sample stand (world units), jitter included.
+
+    TRANCE's three cameras are always there, others (``camera_position``) may be.
+    """
 
     cameras: dict[str, Vec3]
     lamps: dict[str, Vec3]
@@ -122,12 +134,14 @@ class Rig:
                 {name: _vec3(v) for name, v in raw["cameras"].items()},
                 {name: _vec3(v) for name, v in raw["lamps"].items()},
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a rig: {error}") from None
-        if (set(rig.cameras), set(rig.lamps)) != (set(CAMERA_POSITION), set(LAMP_POSITION)):
+        if not set(rig.cameras) >= set(CAMERA_POSITION) or set(rig.lamps) != set(LAMP_POSITION):
             raise ValueError(
                 f"not a rig: it has {', '.join((*rig.cameras, *rig.lamps)) or 'nothing'}"
             )
+        for view in rig.cameras:
+            camera_position(view)
         return rig
 
 

@@ -1,5 +1,6 @@
 """The TRL adapter: called as TRL calls it, with the terms logged."""
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from star_r1.errors import UserError
 from star_r1.reward.adapters.trl import REWARDS, make_star_reward, star_reward
 from star_r1.reward.star import StarConfig
+from star_r1.tvr.change import Change
+from star_r1.tvr.vocabulary import TRANCE
 
 RIGHT = "<think>.</think><answer>2.color.cyan, 0.shape.cube</answer>"
 HALF = "<think>.</think><answer>2.color.cyan, 0.shape.sphere</answer>"
@@ -125,3 +128,35 @@ def test_a_malformed_answer_column_names_the_sample(name: str, answer: Any) -> N
 def test_without_ids_a_malformed_answer_names_its_row() -> None:
     with pytest.raises(UserError, match=r"row 1 of the batch: the answer column holds '2\.'"):
         star_reward([RIGHT, RIGHT], [ANSWER, "2."])
+
+
+OUT = Change(3, "position", "left.2", ("left.2", "front-left.2"))
+
+
+@pytest.mark.parametrize("name", ["star", "sparse"])
+def test_moves_are_read_with_their_options(name: str) -> None:
+    completion = "<think>.</think><answer>3.position.front-left.2</answer>"
+    columns = {
+        "vocabulary": [TRANCE.to_json()],
+        "changes": [json.dumps([OUT.to_dict()])],
+    }
+    right = call(REWARDS[name], [completion], [str(OUT)], **columns)[0]
+    assert right == {"star": [6.0], "sparse": [2.0]}[name]
+    without_options = call(REWARDS[name], [completion], [str(OUT)], **{**columns, "changes": ["[]"]})
+    assert without_options[0] < right
+
+
+def test_a_move_is_no_prediction_where_nothing_moves() -> None:
+    assert star_reward(["<answer>2.position.left.2</answer>"], ["2.color.cyan"]) == [-1.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"vocabulary": ["{"]}, "row 0 of the batch: the vocabulary column"),
+        ({"vocabulary": [TRANCE.to_json()], "changes": ["[5]"]}, "not a change"),
+    ],
+)
+def test_malformed_columns_name_the_row(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        star_reward([""], ["2.color.cyan"], **columns)

@@ -1,5 +1,6 @@
 """The rewards with the signature that TRL's GRPOTrainer calls, their terms logged as curves."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final, Protocol, TypeAlias
@@ -9,6 +10,7 @@ from star_r1.reward import rivals
 from star_r1.reward.star import StarConfig, star
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.change import Change, parse_changes
+from star_r1.tvr.vocabulary import STANDARD, Vocabulary
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """Text, or chat messages whose last one is read; its content is text or a list of parts."""
@@ -53,7 +55,7 @@ def make_star_reward(config: StarConfig) -> TrlReward:
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **columns: Any,
     ) -> list[float]:
-        pairs = _read(completions, answer, columns.get("id"))
+        pairs = _read(completions, answer, columns)
         rewards = [star(said, truth, config) for said, truth in pairs]
         terms = {
             term: [float(getattr(reward, term)) for reward in rewards]
@@ -86,7 +88,7 @@ def _make_rival(function: rivals.Rival) -> TrlReward:
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **columns: Any,
     ) -> list[float]:
-        pairs = _read(completions, answer, columns.get("id"))
+        pairs = _read(completions, answer, columns)
         if log_metric is not None:
             _log_answers(pairs, log_metric)
         return [function(said, truth) for said, truth in pairs]
@@ -107,20 +109,33 @@ REWARDS: Final[dict[str, TrlReward]] = {
 
 
 def _read(
-    completions: Sequence[Completion], answers: Sequence[str], ids: Sequence[str] | None
+    completions: Sequence[Completion], answers: Sequence[str], columns: Mapping[str, Any]
 ) -> list[tuple[Answer, tuple[Change, ...]]]:
-    """Each completion read, beside its true changes."""
+    """Each completion read, beside its true changes.
+
+    Without a column ``vocabulary`` it is STAR-R1's setting; the column ``changes`` is read for the
+    options of moves, which ``answer`` does not hold.
+    """
+    ids, vocabularies, records = (
+        columns.get(name) or [None] * len(answers) for name in ("id", "vocabulary", "changes")
+    )
     pairs = []
-    for row, (completion, answer) in enumerate(zip(completions, answers, strict=True)):
+    for row, completion in enumerate(completions):
+        name = f"row {row} of the batch" if ids[row] is None else f"sample {ids[row]}"
         try:
-            truth = parse_changes(answer)
-        except (ValueError, AttributeError) as error:
-            name = f"row {row} of the batch" if ids is None else f"sample {ids[row]}"
+            vocabulary = Vocabulary.from_json(vocabularies[row]) if vocabularies[row] else STANDARD
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{name}: the vocabulary column: {error}") from None
+        try:
+            truth = parse_changes(answers[row], vocabulary)
+            if "position" in vocabulary.attributes and records[row]:
+                truth = tuple(Change.from_dict(c, vocabulary) for c in json.loads(records[row]))
+        except (ValueError, AttributeError, TypeError) as error:
             raise UserError(
-                f"{name}: the answer column holds {answer!r} ({error}); "
+                f"{name}: the answer column holds {answers[row]!r} ({error}); "
                 "write changes as '2.color.cyan, 0.shape.cube'"
             ) from None
-        pairs.append((parse_answer(_text(completion)), truth))
+        pairs.append((parse_answer(_text(completion), vocabulary), truth))
     return pairs
 
 
