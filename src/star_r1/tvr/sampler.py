@@ -1,114 +1,79 @@
 """Draws scenes and changes under TRANCE's rules, each sample from its seed and index alone.
 
-Nothing is carried from one sample to the next, so any worker may draw any index: the balance
-that TRANCE keeps by counting the samples before comes here from seeded permutations. In every run
-of ``high - low + 1`` consecutive indices (counted from 0) each number of visible objects occurs
-exactly once, and likewise, on its own, each number of changes.
+A sample's plan (``plan``: how many objects are visible, which values are taken, which way objects
+move) comes from the balance of its block of indices. Here a scene is found for it by rejection:
+scenes are drawn as TRANCE draws them until the planned changes can be made in one. So the counts
+come out as planned, and a value that few scenes allow is no rarer than any other.
+
+No two samples share random numbers, nor do two seeds. A split has a seed of its own: see
+``split_seed``.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from star_r1.errors import UserError
 from star_r1.tvr.change import Change, replay
+from star_r1.tvr.initial import draw_rig, draw_scene, jittered
+from star_r1.tvr.plan import BLOCK, Plan, Step, plan_samples
+from star_r1.tvr.rules import (
+    STANDARD_RULES,
+    MoveType,
+    SceneRules,
+    move_options,
+    move_type,
+    moved,
+    touches,
+)
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene, Vec3
+from star_r1.tvr.scene import Rig, Scene
 from star_r1.tvr.vocabulary import (
-    ATTRIBUTES,
     CAMERA_JITTER,
-    GAP_CELLS,
-    LAMP_JITTER,
     MIN_VISIBLE_PIXELS,
     N_OBJECTS,
-    RADIUS_CELLS,
-    TABLE_CELLS,
-    VALUES,
     VIEWS,
-    VISIBLE_CELLS,
+    Vocabulary,
+    camera_position,
 )
+
+__all__ = ["CountPixels", "SceneRules", "draw_counted", "draw_sample", "split_seed"]
 
 CountPixels: TypeAlias = Callable[[Scene, Rig, str], Mapping[int, int]]
 """(scene, rig, view) -> mask pixels of each visible object, as of a 320 x 240 picture."""
 
-ATTRIBUTE_WEIGHTS: Final[dict[str, float]] = {"color": 8, "shape": 3, "size": 3, "material": 3}
-"""How often each attribute changes: TRANCE's 33 atomic values less the 16 of position."""
-
-SCENE_ATTEMPTS: Final = 200
-CHANGE_ATTEMPTS: Final = 10
-"""Sets of changes tried on one scene before another scene is drawn."""
-
-_GRID: Final = np.stack(
-    np.meshgrid(*[np.arange(-TABLE_CELLS, TABLE_CELLS + 1)] * 2, indexing="ij"), axis=-1
-).reshape(-1, 2)
-_IN_SIGHT: Final = np.abs(_GRID).max(axis=1) <= VISIBLE_CELLS
+SCENES_A_PLAN: Final = 500
+PLANS: Final = 4
+"""A sample whose plan fits none of so many scenes gets another plan: fewer than one in a thousand.
+The number of visible objects and of changes stay as they were."""
 
 # First part of a random stream's key: no two purposes share random numbers.
-_VISIBLE_STREAM, _CHANGES_STREAM, _SCENE_STREAM = range(3)
-
-
-@dataclass(frozen=True, slots=True)
-class SceneRules:
-    """What scenes and changes may be drawn.
-
-    Attributes:
-        visible: fewest and most visible objects, within 1-10.
-        changes: fewest and most changes a sample, at least 1; no more than the four attributes
-            of each object of the emptiest scene.
-        views: the final views in which every changed object must be clear; the initial picture,
-            always ``center``, counts in any case.
-
-    Raises:
-        UserError: a range is empty or cannot be met, or a view is unknown.
-
-    >>> SceneRules(visible=(2, 5), changes=(1, 2)).views
-    ('center', 'left', 'right')
-    """
-
-    visible: tuple[int, int] = (1, N_OBJECTS)
-    changes: tuple[int, int] = (1, 4)
-    views: tuple[str, ...] = VIEWS
-
-    def __post_init__(self) -> None:
-        (few, many), (fewest, most) = self.visible, self.changes
-        if not 1 <= few <= many <= N_OBJECTS:
-            raise UserError(
-                f"visible objects {few}-{many}: give two numbers within 1-{N_OBJECTS}, "
-                "the smaller one first"
-            )
-        if not 1 <= fewest <= most:
-            raise UserError(
-                f"changes {fewest}-{most}: give two numbers from 1 on, the smaller one first"
-            )
-        if most > few * len(ATTRIBUTES):
-            raise UserError(
-                f"changes {fewest}-{most}: {few} visible objects have only "
-                f"{few * len(ATTRIBUTES)} attributes; ask for more objects or fewer changes"
-            )
-        for view in self.views:
-            if view not in VIEWS:
-                raise UserError(f"view {view!r} is unknown; choose from {', '.join(VIEWS)}")
+_PLAN_STREAM, _OTHER_PLAN_STREAM, _SCENE_STREAM, _VIEW_STREAM = range(4)
 
 
 def draw_sample(
-    seed: int, index: int, count_pixels: CountPixels, rules: SceneRules = SceneRules()
+    seed: int, index: int, count_pixels: CountPixels, rules: SceneRules = STANDARD_RULES
 ) -> Sample:
     """Draw sample ``index`` of the dataset that ``seed`` names: a pure function of its arguments.
 
-    Ten objects with uniform attributes are placed one after the other on a uniformly drawn free
-    cell, the visible ones in the inner square, the others in the ring around it; visibility is
-    shuffled over the indices. Two outlines are at least ``GAP_CELLS`` apart, before and after
-    (TRANCE measures with pixelised discs, which lets the gap shrink to 0.6 cells).
+    The scene is drawn as ``draw_scene`` says, with which indices are visible shuffled; the changes
+    are those of the sample's plan, by TRANCE's rules:
 
-    Each change takes an attribute by ``ATTRIBUTE_WEIGHTS``, one of the objects clear enough to
-    change it, and one of its other values; no (object, attribute) changes twice. A changed object
-    has at least ``MIN_VISIBLE_PIXELS`` in the initial center picture and in the pictures of
-    ``rules.views``, before its change and after. (TRANCE asks for the last, and for the first in
-    the center view alone; asking before the change as well costs fewer pixel counts.)
+    - A value is a new one. A move stays on the table, and does not lead from one place out of sight
+      to another.
+    - A: after a move, or when its size grows, an object is at least ``GAP_CELLS`` from any other.
+    - B1: an object with fewer than ``MIN_VISIBLE_PIXELS`` in the initial picture does not change.
+    - B2: an object that has changed does not move out of sight.
+    - B3: after a move or a change of size, that object and those that changed before it have that
+      many pixels in each of TRANCE's three views, those out of sight excepted. (Other changes are
+      not checked, so an object that took a new color may be hidden from the left or right.)
+
+    In TRANCE an object's index is its place in the order of creation. Here two objects may have
+    exchanged theirs afterwards: the plan says how often each index changes.
 
     Args:
         seed: of the dataset, zero or greater.
@@ -117,12 +82,13 @@ def draw_sample(
         rules: what may be drawn.
 
     Returns:
-        The sample seen from ``center``, with id ``{index:06d}-center``.
+        The sample seen from ``center``, with id ``{index:06d}-center``. Moves out of sight have
+        their ``options``.
 
     Raises:
         UserError: the seed is negative, or no scene and changes that keep the rules were found.
 
-    Source: the TRANCE generator (Hong et al., CVPR 2021), without its position changes.
+    Source: the generator of TRANCE (Hong et al., CVPR 2021), from its description.
 
     >>> def all_clear(scene, rig, view):
     ...     return {o.index: 1000 for o in scene.visible}
@@ -130,143 +96,188 @@ def draw_sample(
     >>> sample.id, len(sample.initial.visible), len(sample.changes)
     ('000007-center', 3, 2)
     """
+    return draw_counted(seed, index, count_pixels, rules)[0]
+
+
+def draw_counted(
+    seed: int, index: int, count_pixels: CountPixels, rules: SceneRules = STANDARD_RULES
+) -> tuple[Sample, int]:
+    """``draw_sample``, and how many scenes it took; more than ``SCENES_A_PLAN``: another plan."""
     if seed < 0:
         raise UserError(f"seed {seed} is negative; give 0 or a greater number")
-    n_visible = _balanced(seed, _VISIBLE_STREAM, index, *rules.visible)
-    n_changes = _balanced(seed, _CHANGES_STREAM, index, *rules.changes)
-    for attempt in range(SCENE_ATTEMPTS):
-        rng = _generator(seed, _SCENE_STREAM, index, attempt)
-        rig = _draw_rig(rng)
-        scene = _draw_scene(rng, n_visible)
-        if scene is None:
-            continue
-        changes = _draw_clear_changes(rng, scene, rig, n_changes, rules.views, count_pixels)
-        if changes is not None:
-            return Sample(f"{index:06d}-center", scene, changes, "center", rig)
+    for number in range(PLANS):
+        plan = _plan(seed, index, number, rules)
+        for attempt in range(number * SCENES_A_PLAN, (number + 1) * SCENES_A_PLAN):
+            rng = _generator(seed, _SCENE_STREAM, index, attempt)
+            found = _try(rng, plan, count_pixels, rules.vocabulary)
+            if found is not None:
+                initial, changes, rig = found
+                rig = _with_extra_views(rig, seed, index, rules.extra_views)
+                return Sample(f"{index:06d}-center", initial, changes, "center", rig), attempt + 1
     raise UserError(
-        f"sample {index} of seed {seed}: no {n_changes} clearly visible changes among "
-        f"{n_visible} visible objects in {SCENE_ATTEMPTS} scenes; ask for fewer views or changes"
+        f"sample {index} of seed {seed}: no {len(plan.steps)} clearly visible changes among "
+        f"{len(plan.visible)} visible objects in {PLANS * SCENES_A_PLAN} scenes; "
+        "ask for fewer changes or smaller objects"
     )
+
+
+def split_seed(seed: int, split: str) -> int:
+    """The seed of a split of the dataset that ``seed`` names.
+
+    ``train`` is the dataset itself. Any other split has a seed of 128 bits, a hash of both, that no
+    one would choose: whatever the numbers of samples, splits share no random numbers, and so have
+    no scene in common.
+
+    >>> split_seed(3, "train")
+    3
+    >>> split_seed(3, "test") == split_seed(3, "val")
+    False
+    """
+    if split == "train":
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {split}".encode()).digest()[:16])
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _balanced(seed: int, stream: int, index: int, low: int, high: int) -> int:
-    """A number of ``low..high`` such that each block of indices holds every number once."""
-    block, place = divmod(index, high - low + 1)
-    return low + int(_generator(seed, stream, block).permutation(high - low + 1)[place])
+def _plan(seed: int, index: int, number: int, rules: SceneRules) -> Plan:
+    """A sample's plan: the block's, then others with as many visible objects and changes."""
+    block, place = divmod(index, BLOCK)
+    plan = _block(seed, block, rules.visible, rules.changes, rules.vocabulary)[place]
+    if number == 0:
+        return plan
+    visible, changes = len(plan.visible), len(plan.steps)
+    rng = _generator(seed, _OTHER_PLAN_STREAM, index, number)
+    return plan_samples(rng, 1, (visible, visible), (changes, changes), rules.vocabulary)[0]
 
 
-def _draw_rig(rng: np.random.Generator) -> Rig:
-    def move(positions: dict[str, Vec3], jitter: float) -> dict[str, Vec3]:
-        return {name: _jittered(rng, at, jitter) for name, at in positions.items()}
+@lru_cache(maxsize=4)
+def _block(
+    seed: int,
+    block: int,
+    visible: tuple[int, int],
+    changes: tuple[int, int],
+    vocabulary: Vocabulary,
+) -> tuple[Plan, ...]:
+    return plan_samples(_generator(seed, _PLAN_STREAM, block), BLOCK, visible, changes, vocabulary)
 
-    return Rig(move(STANDARD_RIG.cameras, CAMERA_JITTER), move(STANDARD_RIG.lamps, LAMP_JITTER))
+
+def _try(
+    rng: np.random.Generator, plan: Plan, count_pixels: CountPixels, vocabulary: Vocabulary
+) -> tuple[Scene, tuple[Change, ...], Rig] | None:
+    """Draw a scene and a rig; None where the plan cannot be realised there."""
+    scene = draw_scene(rng, plan.visible, vocabulary)
+    if scene is None:
+        return None
+    rig, order = draw_rig(rng), rng.permutation(N_OBJECTS).tolist()
+    # Geometry alone rules most scenes out: pixels are counted in the others.
+    if not _Trial(scene, rig, order, _in_full_view).make(plan.steps):
+        return None
+    trial = _Trial(scene, rig, order, count_pixels)
+    return (*trial.result(), rig) if trial.make(plan.steps) else None
 
 
-def _jittered(rng: np.random.Generator, at: Vec3, jitter: float) -> Vec3:
-    x, y, z = (np.array(at) + rng.uniform(-jitter, jitter, size=3)).tolist()
-    return x, y, z
+def _with_extra_views(rig: Rig, seed: int, index: int, views: tuple[str, ...]) -> Rig:
+    """Each camera has a stream of its own, so that none depends on which others there are."""
+    cameras = {
+        view: jittered(
+            _generator(seed, _VIEW_STREAM, index, *view.encode()),
+            camera_position(view),
+            CAMERA_JITTER,
+        )
+        for view in views
+    }
+    return Rig({**rig.cameras, **cameras}, rig.lamps)
 
 
-def _draw_scene(rng: np.random.Generator, n_visible: int) -> Scene | None:
-    """Ten objects, ``n_visible`` of them in sight; None where one finds no free cell."""
-    objects: list[Object] = []
-    # From each cell to the nearest outline, in cells.
-    clearance: NDArray[np.float64] = np.full(len(_GRID), np.inf)
-    for index, in_sight in enumerate(rng.permutation(N_OBJECTS) < n_visible):
-        shape, size = _pick(rng, VALUES["shape"]), _pick(rng, VALUES["size"])
-        rotation = float(rng.uniform(0, 2 * math.pi))
-        radius = RADIUS_CELLS[size]
-        free = np.flatnonzero((clearance >= radius + GAP_CELLS) & (in_sight == _IN_SIGHT))
-        if not len(free):
+def _in_full_view(scene: Scene, rig: Rig, view: str) -> Mapping[int, int]:
+    """Stands for counts among which none is too low."""
+    return {}
+
+
+class _Trial:
+    """The planned changes made in one scene so far.
+
+    A plan's indices say which steps are of one object, and how often each index changes. Which of
+    the objects is the planned one is open until its first step: it is the first, in the order
+    given, that can make that step. In the end it gets the planned index.
+    """
+
+    def __init__(self, scene: Scene, rig: Rig, order: list[int], count_pixels: CountPixels) -> None:
+        self.initial = self.scene = scene
+        self.rig = rig
+        self.order = order
+        self.count_pixels = count_pixels
+        self.changes: list[Change] = []
+        self.role: dict[int, int] = {}  # index of an object that changed -> its index in the plan
+
+    def make(self, steps: Iterable[Step]) -> bool:
+        """Make the steps one after the other; False where one breaks the rules on every object."""
+        return all(map(self._make, steps))
+
+    def result(self) -> tuple[Scene, tuple[Change, ...]]:
+        """The initial scene and the changes, by the plan's indices."""
+        role = dict(self.role)
+        for visible in (True, False):
+            alike = [o.index for o in self.initial.objects if o.visible == visible]
+            free = [index for index in alike if index not in self.role.values()]
+            role |= zip((index for index in alike if index not in self.role), free, strict=True)
+        objects = sorted(
+            (replace(thing, index=role[thing.index]) for thing in self.initial.objects),
+            key=lambda thing: thing.index,
+        )
+        changes = (replace(change, index=role[change.index]) for change in self.changes)
+        return replace(self.initial, objects=tuple(objects)), tuple(changes)
+
+    def _make(self, step: Step) -> bool:
+        known = [index for index, role in self.role.items() if role == step.index]
+        for index in known or (index for index in self.order if index not in self.role):
+            change = Change(index, step.attribute, step.value)
+            after = self._after(change, step.type)
+            if after is not None:
+                self.changes.append(replace(change, options=move_options(self.scene, change)))
+                self.role[index] = step.index
+                self.scene = after
+                return True
+        return False
+
+    def _after(self, change: Change, kind: MoveType | None) -> Scene | None:
+        """The scene after a change; None where it breaks a rule. The cheapest come first.
+
+        B2, and that without moves no attribute changes twice, is the plan's concern.
+        """
+        thing = self.scene.objects[change.index]
+        if kind is None:
+            legal = thing.visible and thing.attribute(change.attribute) != change.value
+        else:
+            legal = move_type(thing.position, moved(thing.position, change.value)) == kind
+        if not legal:
             return None
-        x, y = _GRID[rng.choice(free)].tolist()
-        material, color = _pick(rng, VALUES["material"]), _pick(rng, VALUES["color"])
-        objects.append(Object(index, color, shape, size, material, (x, y), rotation))
-        clearance = np.minimum(clearance, np.hypot(*(_GRID - (x, y)).T) - radius)
-    return Scene(tuple(objects))
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[rng.integers(len(options))]
-
-
-def _draw_clear_changes(
-    rng: np.random.Generator,
-    scene: Scene,
-    rig: Rig,
-    count: int,
-    views: tuple[str, ...],
-    count_pixels: CountPixels,
-) -> tuple[Change, ...] | None:
-    """``count`` changes of objects that are clear in every view; None where none were found."""
-    clear = {o.index for o in scene.visible}
-    for view in dict.fromkeys(("center", *views)):
-        clear &= _clear(scene, rig, view, count_pixels)
-        if len(clear) * len(ATTRIBUTES) < count:
+        after = replay(self.scene, [change])
+        sizes = self.scene.vocabulary.sizes
+        grows = sizes[after.objects[change.index].size] > sizes[thing.size]
+        if (
+            ((kind is not None or grows) and touches(after, change.index))  # A
+            or (thing.visible and change.index in self._occluded_at_first)  # B1
+            or (
+                (kind is not None or change.attribute == "size")
+                and self._hides(after, change.index)
+            )  # B3
+        ):
             return None
-    for _ in range(CHANGE_ATTEMPTS):
-        changes = _draw_changes(rng, scene, sorted(clear), count)
-        if changes is None:
-            continue
-        # Colors and materials leave the outlines, and so the pixel counts, as they were.
-        if all(change.attribute in ("color", "material") for change in changes):
-            return changes
-        final, changed = replay(scene, changes), {change.index for change in changes}
-        if all(changed <= _clear(final, rig, view, count_pixels) for view in views):
-            return changes
-    return None
+        return after
 
+    @cached_property
+    def _occluded_at_first(self) -> set[int]:
+        return self._occluded(self.initial, "center")
 
-def _clear(scene: Scene, rig: Rig, view: str, count_pixels: CountPixels) -> set[int]:
-    pixels = count_pixels(scene, rig, view)
-    return {index for index, n in pixels.items() if n >= MIN_VISIBLE_PIXELS}
+    def _hides(self, after: Scene, index: int) -> bool:
+        """Whether an object that has changed is in sight, but occluded in one of the views."""
+        in_sight = {i for i in (index, *self.role) if after.objects[i].visible}
+        return bool(in_sight) and any(in_sight & self._occluded(after, view) for view in VIEWS)
 
-
-def _draw_changes(
-    rng: np.random.Generator, scene: Scene, indices: list[int], count: int
-) -> tuple[Change, ...] | None:
-    """``count`` legal changes of the objects ``indices``; None where they run out."""
-    changes: list[Change] = []
-    used: set[tuple[int, str]] = set()
-    for _ in range(count):
-        options = {
-            attribute: [
-                (index, values)
-                for index in indices
-                if (index, attribute) not in used
-                and (values := _new_values(scene, scene.objects[index], attribute))
-            ]
-            for attribute in ATTRIBUTES
-        }
-        possible = tuple(attribute for attribute in ATTRIBUTES if options[attribute])
-        if not possible:
-            return None
-        weights = np.array([ATTRIBUTE_WEIGHTS[attribute] for attribute in possible])
-        attribute = possible[rng.choice(len(possible), p=weights / weights.sum())]
-        index, values = options[attribute][rng.integers(len(options[attribute]))]
-        changes.append(Change(index, attribute, _pick(rng, values)))
-        used.add((index, attribute))
-        scene = replay(scene, changes[-1:])
-    return tuple(changes)
-
-
-def _new_values(scene: Scene, thing: Object, attribute: str) -> tuple[str, ...]:
-    """The values that ``thing`` may take: not its own, and no size that touches a neighbour."""
-    return tuple(
-        value
-        for value in VALUES[attribute]
-        if value != thing.attribute(attribute)
-        and (attribute != "size" or _fits(scene, thing, RADIUS_CELLS[value]))
-    )
-
-
-def _fits(scene: Scene, thing: Object, radius: int) -> bool:
-    return all(
-        math.dist(thing.position, other.position) >= radius + RADIUS_CELLS[other.size] + GAP_CELLS
-        for other in scene.objects
-        if other.index != thing.index
-    )
+    def _occluded(self, scene: Scene, view: str) -> set[int]:
+        pixels = self.count_pixels(scene, self.rig, view)
+        return {index for index, n in pixels.items() if n < MIN_VISIBLE_PIXELS}
