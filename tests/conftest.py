@@ -1,14 +1,18 @@
 """What several packages' tests need: a random mini model, and data whose pictures are noise."""
 
-import dataclasses
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from star_r1.tvr.change import Change
+from star_r1.tvr.sample import Sample
+from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
+from star_r1.tvr.vocabulary import TRANCE, camera_position
 
 # Tests run beside other work: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)
@@ -31,47 +35,50 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows as 'star-r1 generate' writes them, with pictures of 2 x 2 visual tokens."""
-    from datasets import Dataset
-    from PIL import Image
-
-    from star_r1.data.dataset import FEATURES
-    from star_r1.tvr import format_changes
-    from star_r1.tvr.prompt import build_prompt
     from star_r1.tvr.sampler import SceneRules, draw_sample
 
-    noise = np.random.default_rng(0)
     rules = SceneRules(visible=(2, 5), changes=(1, 2))
-
-    def picture() -> dict[str, object]:
-        buffer = io.BytesIO()
-        pixels = noise.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(buffer, "PNG")
-        return {"bytes": buffer.getvalue(), "path": None}
-
-    rows = []
+    samples: list[Sample] = []
     for index in range(SAMPLES):
         drawn = draw_sample(
             0, index, lambda scene, *_: {o.index: 999 for o in scene.visible}, rules
         )
-        for sample in (drawn, drawn.seen_from("left")):
-            rows.append(
-                {
-                    "id": sample.id,
-                    "images": [picture(), picture()],
-                    "prompt": build_prompt(sample),
-                    "answer": format_changes(sample.changes),
-                    "view": sample.view,
-                    "initial": sample.initial.to_json(),
-                    "final": sample.final.to_json(),
-                    "changes": json.dumps([dataclasses.asdict(c) for c in sample.changes]),
-                    "rig": sample.rig.to_json(),
-                    "pixels": "{}",
-                }
-            )
-    folder = tmp_path_factory.mktemp("data")
+        samples += [drawn, drawn.seen_from("left")]
+    return _write_data(tmp_path_factory.mktemp("data"), samples)
+
+
+@pytest.fixture(scope="session")
+def moves_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four samples of TRANCE's full setting, each from the center and from the top."""
+    rig = Rig({**STANDARD_RIG.cameras, "top": camera_position("top")}, STANDARD_RIG.lamps)
+    places = [(0, -8), (0, 8), *((-40, 8 * i - 36) for i in range(8))]
+    things = (Object(i, "red", "cube", "small", "metal", place) for i, place in enumerate(places))
+    scene = Scene(tuple(things), TRANCE)
+    truths: list[tuple[Change, ...]] = [
+        (Change(0, "position", "front.1"),),
+        (Change(1, "color", "blue"), Change(1, "position", "behind-right.1")),
+        (Change(0, "position", "left.2", ("left.2", "front-left.2", "behind-left.2")),),
+        (Change(1, "position", "behind.1"), Change(0, "position", "right.2")),
+    ]
+    samples: list[Sample] = []
+    for index, truth in enumerate(truths):
+        sample = Sample(f"{index:06d}-center", scene, truth, "center", rig)
+        samples += [sample, sample.seen_from("top")]
+    return _write_data(tmp_path_factory.mktemp("moves"), samples)
+
+
+def _write_data(folder: Path, samples: Sequence[Sample]) -> Path:
+    """A dataset of one shard, with noise for pictures."""
+    from star_r1.data.shards import encode_png, make_row, to_parquet
+
+    noise = np.random.default_rng(0)
+
+    def picture() -> bytes:
+        return encode_png(noise.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+
+    rows = [make_row(sample, (picture(), picture()), {}) for sample in samples]
     (folder / "data").mkdir()
-    shard = folder / "data" / "train-00000-of-00001.parquet"
-    Dataset.from_list(rows, features=FEATURES).to_parquet(str(shard))
+    (folder / "data" / "train-00000-of-00001.parquet").write_bytes(to_parquet(rows))
     return folder
 
 
@@ -85,3 +92,31 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_model(seed=0, **sizes).save_pretrained(folder)
     build_processor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_samples() -> list[tuple[Sample, Scene]]:
+    """The real samples of TRANCE beside the repository, each with its final scene as published."""
+    path = Path(__file__).parents[2] / "shared" / "trance_sample" / "data.json"
+    if not path.exists():
+        pytest.skip("the real samples of TRANCE are not here")
+    return [_read_real(row) for row in json.loads(path.read_bytes())]
+
+
+def _read_real(row: dict[str, Any]) -> tuple[Sample, Scene]:
+    def read_scene(state: dict[str, Any]) -> Scene:
+        things = (
+            Object(index, **{**thing, "position": tuple(thing["position"])})
+            for index, thing in enumerate(state["objects"])
+        )
+        return Scene(tuple(things), TRANCE)
+
+    def read_value(value: Any) -> str:
+        return value if isinstance(value, str) else "{}.{}".format(*value)
+
+    changes = []
+    for step in row["transformations"]:
+        options = tuple(map(read_value, step["options"])) if step.get("type") == "out" else ()
+        changes.append(Change(step["obj_idx"], step["attr"], read_value(step["val"]), options))
+    initial, final = map(read_scene, row["states"])
+    return Sample(f"{row['idx']:06d}-center", initial, tuple(changes)), final

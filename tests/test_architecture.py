@@ -19,7 +19,7 @@ LEVELS = (
     ("files", "progress", "provenance"),
     ("tvr",),
     ("reward", "metrics", "render"),
-    ("data",),
+    ("trance_metrics", "data"),
     ("model",),
     ("train",),
     ("evaluate",),
@@ -34,6 +34,7 @@ PURE = {
     "tvr": {"tvr", "errors"},
     "reward": {"tvr", "reward", "errors"},
     "metrics": {"tvr", "reward", "errors"},
+    "trance_metrics": {"tvr", "metrics", "errors"},
 }
 """Parts that the standard library and numpy are enough for -> the parts they may import."""
 

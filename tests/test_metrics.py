@@ -1,18 +1,19 @@
 """The 11 metrics, against hand-computed cases and what must hold for any answers."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_r1.metrics import GROUPS, METRICS, Judged, judge, score
+from star_r1.metrics import GROUPS, METRICS, Judged, group_views, judge, score
 from star_r1.tvr.answer import Answer, parse_answer
-from star_r1.tvr.change import Change, format_changes, parse_changes
+from star_r1.tvr.change import Change, difference, format_changes, parse_changes, replay
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import Object, Scene
-from star_r1.tvr.vocabulary import ATTRIBUTES, VALUES, VIEWS
+from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
+from star_r1.tvr.vocabulary import ATTRIBUTES, TRANCE, VALUES, VIEWS, camera_position
 
 
 def scene(visible: int) -> Scene:
@@ -188,6 +189,140 @@ def test_judgements_agree_with_each_other(truth: Sample, predicted: list[Change]
     if judged.correct:
         assert judged.diff == 0
         assert all(judged.by_attribute[attribute] for attribute in changed)
+
+
+@given(SAMPLES, st.lists(CHANGES, max_size=6))
+def test_without_moves_answers_compare_as_sets(truth: Sample, predicted: list[Change]) -> None:
+    judged = judge(said(format_changes(predicted)), truth)
+    assert judged.correct == (set(predicted) == set(truth.changes))
+    assert judged.diff == len(difference(replay(truth.initial, predicted), truth.final))
+    for attribute, right in judged.by_attribute.items():
+        given, true = (
+            {change for change in changes if change.attribute == attribute}
+            for changes in (predicted, truth.changes)
+        )
+        assert right == ((given == true) if true else None)
+
+
+LOST = Change(0, "position", "right.2", ("right.2", "behind-right.2", "front-right.2"))
+"""Object 0 leaves the visible square; any of three moves takes it out of sight."""
+
+
+def moved(truth: str, *more: Change, view: str = "center") -> Sample:
+    """Object 0 at (0, 2), four more in a column beside it, in TRANCE's full setting."""
+    rig = Rig({**STANDARD_RIG.cameras, "top": camera_position("top")}, STANDARD_RIG.lamps)
+    initial = Scene(
+        tuple(replace(o, position=(o.position[0], o.position[1] + 20)) for o in scene(5).objects),
+        TRANCE,
+    )
+    return Sample(f"0-{view}", initial, (*parse_changes(truth, TRANCE), *more), view, rig)
+
+
+@pytest.mark.parametrize(
+    ("truth", "text", "correct", "diff", "position"),
+    [
+        (moved("0.position.behind.2"), "0.position.behind.2", True, 0, True),
+        (moved("0.position.behind.2"), "0.position.behind.1", False, 1, False),
+        (moved("0.position.behind.2"), "none", False, 1, False),
+        # To say a move twice is to make it twice; to say a color twice is not.
+        (moved("0.position.behind.1"), "0.position.behind.1, 0.position.behind.1", False, 1, False),
+        (
+            moved("0.position.behind.1, 0.position.behind.1, 1.color.blue"),
+            "0.position.behind.1, 1.color.blue, 0.position.behind.1, 1.color.blue",
+            True,
+            0,
+            True,
+        ),
+        (
+            moved("0.position.behind.1, 0.position.behind.1"),
+            "0.position.behind.1, 1.position.behind.1",
+            False,
+            2,
+            False,
+        ),
+        # The same place by another way is not the true set of changes.
+        (
+            moved("0.position.behind.2"),
+            "0.position.behind.1, 0.position.behind.1",
+            False,
+            0,
+            False,
+        ),
+        # Order does not count.
+        (
+            moved("0.position.behind.1, 0.position.left.1, 1.color.blue"),
+            "1.color.blue, 0.position.left.1, 0.position.behind.1",
+            True,
+            0,
+            True,
+        ),
+        # Out of sight is out of sight.
+        (moved("none", LOST), "0.position.front-right.2", True, 0, True),
+        (moved("none", LOST), "0.position.right.2, 0.position.right.1", False, 0, False),
+        (moved("none", LOST), "1.position.right.2", False, 2, False),
+        # A true move with options takes what the others leave.
+        (
+            moved("0.position.right.2, 0.position.left.2", LOST),
+            "0.position.right.2, 0.position.behind-right.2, 0.position.left.2",
+            True,
+            0,
+            True,
+        ),
+        (
+            moved("1.color.blue", LOST),
+            "1.color.blue, 0.position.right.2, ?",
+            False,
+            0,
+            True,
+        ),
+    ],
+)
+def test_moves_by_hand(truth: Sample, text: str, correct: bool, diff: int, position: bool) -> None:
+    answer = parse_answer(f"<think>.</think><answer>{text}</answer>", TRANCE)
+    judged = judge(answer, truth)
+    assert (judged.correct, judged.diff, judged.by_attribute["position"]) == (
+        correct,
+        diff,
+        position,
+    )
+
+
+def test_position_is_a_twelfth_metric_where_objects_move() -> None:
+    pairs = [
+        (parse_answer("<answer>0.position.behind.2</answer>", TRANCE), moved(truth))
+        for truth in ("0.position.behind.2", "0.position.behind.1", "0.color.blue")
+    ]
+    overall = score(pairs)["overall"]
+    assert list(overall) == [*METRICS[:7], "position", *METRICS[7:]]
+    assert (overall["position"]["value"], overall["position"]["n"]) == (0.5, 2)
+    assert "position" not in score([(said("none"), sample(TRUTH))])["overall"]
+
+
+def test_other_views_are_groups_and_out_of_distribution() -> None:
+    views = ("center", "top", "top", "left")
+    right = ("center", "top")
+    pairs = [
+        (said("1.color.blue" if view in right else "none"), moved("1.color.blue", view=view))
+        for view in views
+    ]
+    scores = score(pairs)
+    assert list(scores) == ["overall", "center", "left", "right", "top", "id", "ood"]
+    assert {group: metrics["tacc"]["value"] for group, metrics in scores.items()} == {
+        "overall": 3 / 4,
+        "center": 1,
+        "left": 0,
+        "right": None,
+        "top": 1,
+        "id": 1,
+        "ood": pytest.approx(2 / 3),
+    }
+
+
+def test_views_stand_in_order() -> None:
+    views = group_views(["az270", "az5", "top", "left", "az90"])
+    assert views["overall"] == (*VIEWS, "top", "az5", "az90", "az270")
+    assert views["ood"] == views["overall"][1:]
+    assert list(views) == ["overall", *views["overall"], "id", "ood"]
 
 
 def mixed(n: int) -> list[tuple[Answer, Sample]]:

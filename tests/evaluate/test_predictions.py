@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from star_r1.data.dataset import read_columns, row_to_sample
+from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_predictions, score_file
+from star_r1.evaluate.predictions import MetricSet, read_predictions, score_file
 from star_r1.tvr import format_changes
 
 
 @pytest.fixture
 def perfect(data_folder: Path) -> list[dict[str, str]]:
-    rows = read_columns(data_folder, ("id", "view", "initial", "changes", "rig"))
+    rows = read_columns(data_folder, SAMPLE_COLUMNS)
     return [
         {
             "id": sample.id,
@@ -88,3 +88,25 @@ def test_rows_without_prediction_are_an_error(
     missing = f"no prediction for '{perfect[1]['id']}', in all for 3 of the {len(perfect)} rows"
     with pytest.raises(UserError, match=missing):
         score_file(data_folder, path)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "best"),
+    [
+        ("star", {"tacc": 1, "diff": 0, "position": 1}),
+        ("basic", {"ObjAcc": 1, "AttrAcc": 1, "ValAcc": 1, "Acc": 1}),
+        ("event", {"AD": 0, "AND": 0, "LAcc": 1, "Acc": 1, "EO": 0}),
+        ("view", {"AD": 0, "AND": 0, "LAcc": 1, "Acc": 1, "EO": 0}),
+    ],
+)
+def test_moves_are_read_and_scored_by_either_set(
+    moves_folder: Path, tmp_path: Path, metrics: MetricSet, best: dict[str, float]
+) -> None:
+    samples = [row_to_sample(row) for row in read_columns(moves_folder, SAMPLE_COLUMNS)]
+    lines = [
+        {"id": s.id, "completion": f"<answer>{format_changes(s.changes)}</answer>"} for s in samples
+    ]
+    scores = score_file(moves_folder, write(tmp_path / "p.jsonl", lines), metrics)
+    overall = {name: measured["value"] for name, measured in scores["overall"].items()}
+    assert {name: overall[name] for name in best} == best
+    assert ("top" in scores) == (metrics in ("star", "view"))

@@ -9,6 +9,7 @@ from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_predictions
 from star_r1.evaluate.run import evaluate, score_file
 from star_r1.metrics import GROUPS, METRICS
+from star_r1.trance_metrics import SETTINGS
 
 ROWS = 24
 
@@ -144,3 +145,17 @@ def test_a_folder_that_is_taken(model_folder: Path, data_folder: Path, tmp_path:
     (tmp_path / "predictions.jsonl").touch()
     with pytest.raises(UserError, match=r"without run\.json"):
         again(model_folder, data_folder, tmp_path)
+
+
+def test_trances_metrics_stand_beside_where_objects_move(
+    model_folder: Path, moves_folder: Path, tmp_path: Path
+) -> None:
+    scores = again(model_folder, moves_folder, tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    trance = written.pop("trance")
+    assert written == scores
+    assert "position" in scores["top"]
+    predictions = tmp_path / "run" / "predictions.jsonl"
+    assert trance == {
+        setting: score_file(moves_folder, predictions, setting) for setting in SETTINGS
+    }

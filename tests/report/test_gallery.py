@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from star_r1.data.dataset import load, row_to_sample
@@ -19,7 +20,8 @@ def test_labels_stand_above_their_objects_within_the_picture(runs: Runs, data_fo
         for picture, (scene, view) in zip(pair.pictures, scenes, strict=True):
             size = (picture.width, picture.height)
             assert size == (40, 40)
-            spots = Camera.of(sample.rig, view, size).project([centre(o) for o in scene.visible])
+            middles = [centre(o, scene.vocabulary) for o in scene.visible]
+            spots = Camera.of(sample.rig, view, size).project(middles)
             assert [label.index for label in picture.labels] == [o.index for o in scene.visible]
             for label, (x, y) in zip(picture.labels, spots.tolist(), strict=True):
                 assert abs(label.x - x) < picture.radius
@@ -32,7 +34,7 @@ def test_a_part_of_the_data_gives_a_part_of_the_gallery(runs: Runs, tmp_path: Pa
     (run,) = read_runs(runs[:1])[0]
     lines = (run.folder / "predictions.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "predictions.jsonl").write_text("".join(lines[:3]))
-    part = gallery.Evaluation("part", tmp_path, run.about, run.scores)
+    part = replace(run, name="part", folder=tmp_path)
     assert [pair.sample.id for pair in gallery.choose([part])] == [
         "000000-center",
         "000000-left",

@@ -186,6 +186,46 @@ def test_any_selection_of_runs(
     assert len(sayings) == len(page.all("article")) * min(2, sum(n != 1 for n in chosen))
 
 
+def test_moves_other_views_and_trances_metrics(
+    moves_runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    write_report(moves_runs, tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.open == []
+    assert "The 12 metrics" in [text for _, text in page.all("h2")]
+    tabs = ["Overall", "Center", "Left", "Right", "Top", "ID", "OOD"]
+    assert [text for a, text in page.all("label") if a.get("for", "").startswith("tab-")] == [
+        *tabs,
+        *("TRANCE Basic", "TRANCE Event", "TRANCE View"),
+    ]
+    rows = [text.split() for _, text in page.all("tr")]
+    assert len([row for row in rows if row[:1] == ["Position"]]) == len(tabs)
+    assert "TAcc left, right and top (OOD)" in [
+        text for _, text in page.all("span", "muted") if text.startswith("TAcc")
+    ]
+    # Event and View: the extra change before is an error of distance, no direction of steps.
+    loose = [row for row in rows if row[:1] == ["LAcc"]]
+    assert [row[-2:] for row in loose] == [["▲", "better"]] * 2
+    steps = [row for row in rows if row[:1] == ["avg_step_diff"]]
+    assert [row[2::4] for row in steps] == [["1.00", "0.00", "-1.00"]] * 2
+    assert {a["data-view"] for a, _ in page.all("article")} == {"center", "top"}
+    options = [text for _, text in page.all("option")]
+    assert options[:5] == ["all", "center", "left", "right", "top"]
+    facts = " ".join(text for _, text in page.all("div", "facts"))
+    assert "9: small red metal cube, hidden" in facts
+    assert "0.position.left.2 (or another of 3 moves out of sight)" in facts
+
+
+def test_runs_with_other_metrics_stand_side_by_side(
+    runs: Runs, moves_runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    write_report([moves_runs[0], runs[0], moves_runs[1]], tmp_path / "page.html")
+    rows = [text.split() for _, text in Page(tmp_path / "page.html").all("tr")]
+    position = next(row for row in rows if row[:1] == ["Position"])
+    assert "–" in position
+    assert not [row for row in rows if row[:1] == ["LAcc"]]
+
+
 def test_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no runs"):
         write_report([], tmp_path / "page.html")

@@ -71,6 +71,18 @@ def test_metrics_out_of_shape_are_damaged(runs: Runs, tmp_path: Path) -> None:
         read_runs([folder])
 
 
+def test_trances_metrics_are_read_apart(moves_runs: tuple[Path, Path], tmp_path: Path) -> None:
+    (run,) = read_runs(moves_runs[:1])[0]
+    assert "trance" not in run.scores
+    assert run.trance["view"]["top"]["LAcc"]["n"] == 4
+    folder = Path(shutil.copytree(moves_runs[0], tmp_path / "run"))
+    for damage in ({"event": {}}, {"basic": {}, "event": {}, "view": {}}, [], 3):
+        scores = json.loads((moves_runs[0] / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**scores, "trance": damage}))
+        with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+            read_runs([folder])
+
+
 def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run folder"):
         read_runs([tmp_path / "absent"])

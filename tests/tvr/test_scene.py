@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from star_r1.tvr.sampler import draw_sample
-from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
+from star_r1.tvr.scene import STANDARD_RIG, UNKNOWN_RIG, Object, Rig, Scene
 from star_r1.tvr.vocabulary import CAMERA_POSITION, LAMP_POSITION, Vocabulary
 
 CUBE = Object(0, "red", "cube", "small", "metal", (0, 0))
@@ -109,7 +109,7 @@ def test_what_is_no_scene_is_a_value_error(text: str) -> None:
         "",
         "[]",
         "{}",
-        '{"cameras":{},"lamps":{}}',
+        '{"cameras":{}}',
         json.dumps({"cameras": CAMERA_POSITION}),
         json.dumps({"cameras": {**CAMERA_POSITION, "left": [1, 2]}, "lamps": LAMP_POSITION}),
         json.dumps(
@@ -144,3 +144,7 @@ def test_a_scene_keeps_to_its_vocabulary() -> None:
 def test_the_standard_rig_is_tranches() -> None:
     assert STANDARD_RIG.cameras == CAMERA_POSITION
     assert STANDARD_RIG.lamps == LAMP_POSITION
+
+
+def test_an_unknown_rig_is_empty() -> None:
+    assert Rig.from_json('{"cameras":{},"lamps":{}}') == UNKNOWN_RIG

@@ -1,17 +1,23 @@
 """Predictions on disk: one ``{"id": ..., "completion": ...}`` a line; strict reading, scoring."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from star_r1.errors import UserError
 from star_r1.metrics import Scores, score
-from star_r1.tvr.answer import parse_answer
+from star_r1.trance_metrics import score_trance
+from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.sample import Sample
+
+Pairs: TypeAlias = Sequence[tuple[Answer, Sample]]
+MetricSet: TypeAlias = Literal["star", "basic", "event", "view"]
+"""STAR-R1's metrics, or TRANCE's in one of its settings."""
 
 
-def score_file(data: Path, predictions: Path) -> Scores:
-    """The 11 metrics of a predictions file over the whole of a dataset.
+def score_file(data: Path, predictions: Path, metrics: MetricSet = "star") -> Scores:
+    """The metrics of a predictions file over the whole of a dataset.
 
     The file must answer every row of the dataset exactly once: a part of it would have a score
     that compares with nothing. (``star-r1 evaluate`` with ``--limit`` or ``--views`` scores the
@@ -20,17 +26,19 @@ def score_file(data: Path, predictions: Path) -> Scores:
     Args:
         data: a dataset folder, as ``star-r1 generate`` writes it.
         predictions: JSON lines ``{"id": ..., "completion": ...}``; other fields are not read.
+        metrics: the 11 of STAR-R1, or those of TRANCE's evaluator.
 
     Returns:
-        group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score``.
+        group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score`` and
+        ``trance_metrics.score_trance``.
 
     Raises:
         UserError: the dataset or the file is missing or damaged, see ``read_predictions``; a row
             of the dataset has no prediction.
     """
-    from star_r1.data.dataset import read_columns
+    from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns
 
-    rows = list(read_columns(data, ("id", "view", "initial", "changes", "rig")))
+    rows = list(read_columns(data, SAMPLE_COLUMNS))
     known = [row["id"] for row in rows]
     completions = read_predictions(predictions, set(known))
     if missing := [id for id in known if id not in completions]:
@@ -38,19 +46,22 @@ def score_file(data: Path, predictions: Path) -> Scores:
             f"{predictions}: no prediction for {missing[0]!r}, in all for {len(missing)} of the "
             f"{len(known)} rows of {data}; predict every row"
         )
-    return score_rows(rows, completions)
+    pairs = read_answers(rows, completions)
+    return score(pairs) if metrics == "star" else score_trance(pairs, metrics)
 
 
-def score_rows(
-    rows: Iterable[Mapping[str, Any]], completions: Mapping[str, str], seed: int = 0
-) -> Scores:
-    """The 11 metrics over rows of a dataset, each of which has its completion.
+def read_answers(rows: Iterable[Mapping[str, Any]], completions: Mapping[str, str]) -> Pairs:
+    """Each completion, read with the vocabulary of its row, and the sample of the row.
 
-    The pictures are not used; rows without the column are faster to read.
+    Args:
+        rows: of a dataset, with its ``SAMPLE_COLUMNS``; the pictures are not used, and rows
+            without them are faster to read.
+        completions: by id, one for each row.
     """
     from star_r1.data.dataset import row_to_sample
 
-    return score([(parse_answer(completions[row["id"]]), row_to_sample(row)) for row in rows], seed)
+    samples = map(row_to_sample, rows)
+    return [(parse_answer(completions[s.id], s.vocabulary), s) for s in samples]
 
 
 def read_predictions(path: Path, known: Collection[str]) -> dict[str, str]:

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_predictions, score_file, score_rows
+from star_r1.evaluate.predictions import read_answers, read_predictions, score_file
 from star_r1.files import write_atomic
-from star_r1.metrics import Scores
+from star_r1.metrics import Scores, score
 from star_r1.progress import progress
 from star_r1.provenance import provenance
+from star_r1.trance_metrics import SETTINGS, score_trance
 
 __all__ = ["evaluate", "score_file"]
 
@@ -31,8 +32,9 @@ def evaluate(
     """Let a model answer the rows of a dataset greedily, and score its answers.
 
     ``out`` receives predictions.jsonl (one ``{"id", "completion"}`` a line, as they come),
-    run.json (settings, and where the numbers come from) and at the end metrics.json. An
-    interrupted evaluation goes on where it stopped when called again with the same settings.
+    run.json (settings, and where the numbers come from) and at the end metrics.json (those that
+    are returned; where objects move also TRANCE's, under ``trance`` and the name of the setting).
+    An interrupted evaluation goes on where it stopped when called again with the same settings.
     float32 on the CPU, bfloat16 on a GPU.
 
     Args:
@@ -60,7 +62,7 @@ def evaluate(
 
     import torch
 
-    from star_r1.data.dataset import load
+    from star_r1.data.dataset import SAMPLE_COLUMNS, load
     from star_r1.evaluate.predictors import complete
     from star_r1.model.loading import load_model, load_processor
 
@@ -90,6 +92,7 @@ def evaluate(
     done = _open_run(out, settings, identity, set(rows["id"]))
 
     todo = rows.select([i for i, id in enumerate(rows["id"]) if id not in done])
+    todo = todo.select_columns(["id", "prompt", "images"])  # masks and depth are not decoded
     with (
         (out / "predictions.jsonl").open("a", encoding="utf-8") as file,
         progress(f"Evaluating {model}", len(rows), "rows", len(done)) as advance,
@@ -101,8 +104,12 @@ def evaluate(
             file.flush()
             done[id] = text
             advance()
-    scores = score_rows(rows.remove_columns("images"), done, seed)
-    write_atomic(out / "metrics.json", json.dumps(scores, indent=1) + "\n")
+    pairs = read_answers(rows.select_columns(list(SAMPLE_COLUMNS)), done)
+    scores = score(pairs, seed)
+    record: dict[str, Any] = dict(scores)
+    if "position" in scores["overall"]:
+        record["trance"] = {setting: score_trance(pairs, setting, seed) for setting in SETTINGS}
+    write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
     Console(stderr=True).print(
         f"metrics of {len(rows)} answers: {out / 'metrics.json'}\n"
         f"next: star-r1 report {out} --out {out / 'report.html'}",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from star_r1.data.dataset import load, row_to_sample
+from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_predictions
 from star_r1.render.cameras import Camera
@@ -20,7 +20,7 @@ from star_r1.report.runs import Evaluation
 from star_r1.reward.star import Reward, star
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import Scene
+from star_r1.tvr.scene import STANDARD_RIG, UNKNOWN_RIG, Object, Scene
 
 SHOWN: Final = 24
 LABELS_ACROSS: Final = 38
@@ -69,6 +69,12 @@ class Pair:
     said: tuple[Said, ...]
     outcome: str
 
+    @property
+    def listed(self) -> tuple[Object, ...]:
+        """The objects that the model was told of: hidden ones too where they may move into view."""
+        scene = self.sample.initial
+        return scene.objects if "position" in scene.vocabulary.attributes else scene.visible
+
 
 def choose(evaluations: Sequence[Evaluation]) -> list[Pair]:
     """The pairs to show, by id: views and outcomes in turn, within each by a hash of the id.
@@ -88,7 +94,7 @@ def choose(evaluations: Sequence[Evaluation]) -> list[Pair]:
 
     entries: dict[str, tuple[Sample, tuple[Said, ...]]] = {}
     kinds: dict[tuple[str, str], list[str]] = {}
-    for row in rows.remove_columns("images"):
+    for row in rows.select_columns(list(SAMPLE_COLUMNS)):
         if all(row["id"] in texts for texts in completions):
             sample = row_to_sample(row)
             said = tuple(
@@ -122,7 +128,7 @@ def _rank(id: str) -> str:
 
 
 def _say(run: Evaluation, completion: str, sample: Sample) -> Said:
-    answer = parse_answer(completion)
+    answer = parse_answer(completion, sample.vocabulary)
     return Said(
         run.name,
         completion,
@@ -149,12 +155,13 @@ def _pictures(sample: Sample, images: Sequence[Mapping[str, Any]]) -> tuple[Pict
 def _picture(sample: Sample, scene: Scene, view: str, png: bytes, name: str) -> Picture:
     with Image.open(BytesIO(png)) as image:
         width, height = image.size
-    camera = Camera.of(sample.rig, view, (width, height))
+    known = sample.rig != UNKNOWN_RIG
+    camera = Camera.of(sample.rig if known else STANDARD_RIG, view, (width, height))
     radius = width / LABELS_ACROSS
     changed = {change.index for change in sample.changes}
     labels = []
-    for thing in scene.visible:
-        x, y, middle = centre(thing)
+    for thing in scene.visible if known else ():
+        x, y, middle = centre(thing, scene.vocabulary)
         # Above the object: on a small one it would hide what it names.
         ((across, down),) = camera.project([(x, y, 2 * middle)]).tolist()
         down = max(down - radius / 2, radius)

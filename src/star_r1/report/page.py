@@ -1,6 +1,6 @@
 """The report: one HTML page with the curves, the metrics before and after, and a gallery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,14 +8,16 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from star_r1 import metrics, trance_metrics
 from star_r1.errors import UserError
 from star_r1.files import write_atomic
-from star_r1.metrics import GROUPS, METRICS, Measured
+from star_r1.metrics import Measured, group_views
 from star_r1.report import gallery
 from star_r1.report.plots import Point, curve_chart
 from star_r1.report.runs import Curve, Evaluation, Training, read_runs
 
-LOWER_IS_BETTER: Final = ("diff", "ndiff")
+COUNTS: Final = (*metrics.COUNTS, *trance_metrics.COUNTS)
+LOWER_IS_BETTER: Final = (*metrics.COUNTS, *trance_metrics.LOWER_IS_BETTER)
 
 METRIC_NAMES: Final = {
     "tacc": "TAcc",
@@ -25,27 +27,24 @@ METRIC_NAMES: Final = {
     "shape": "Shape",
     "size": "Size",
     "material": "Material",
+    "position": "Position",
     "objects_1_3": "1–3 objects",
     "objects_4_6": "4–6 objects",
     "objects_7_8": "7–8 objects",
     "objects_9_10": "9–10 objects",
 }
-GROUP_NAMES: Final = {
-    "overall": "Overall",
-    "center": "Center",
-    "left": "Left",
-    "right": "Right",
-    "id": "ID",
-    "ood": "OOD",
+"""TRANCE's metrics have the names that its evaluator gives them."""
+
+GROUP_NAMES: Final = {"overall": "Overall", "id": "ID", "ood": "OOD"}
+"""Of the groups that are not a view by itself."""
+
+SETTINGS: Final = {
+    "basic": "TRANCE Basic: samples with one change, final picture from center, first prediction",
+    "event": "TRANCE Event: predictions in order, final picture from center",
+    "view": "TRANCE View: predictions in order, all final pictures",
 }
-HEADLINE: Final = {
-    "overall": "overall",
-    "center": "center (ID)",
-    "left": "left",
-    "right": "right",
-    "ood": "left and right (OOD)",
-}
-"""ID is the center view by definition and would stand there twice."""
+
+NOTHING: Final[Measured] = {"value": None, "ci95": None, "n": 0}
 
 TERMS: Final = ("exact", "attribute", "object", "format", "wrong", "missing")
 """Of the reward, best first; logged by ``reward.adapters.trl`` as ``reward/<term>``."""
@@ -53,7 +52,7 @@ TERMS: Final = ("exact", "attribute", "object", "format", "wrong", "missing")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a metrics table: ``scale`` is the right end of its interval bars."""
+    """One line of a metrics table: ``scale`` is the right end of its interval bars, 0 for none."""
 
     name: str
     measured: tuple[Measured, ...]
@@ -80,6 +79,8 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         raise UserError("no runs to report on; give folders of evaluate or train")
     evaluations, trainings = read_runs(runs)
     first_and_last = evaluations[:1] + evaluations[1:][-1:]
+    groups = {group for run in evaluations for group in run.scores}
+    views = group_views(groups - set(GROUP_NAMES))["overall"]
     environment = Environment(
         loader=PackageLoader("star_r1.report", "."),
         autoescape=True,
@@ -93,17 +94,12 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         trained=_and([f"{t.name} was trained for {t.steps:g} steps" for t in trainings]),
         answered=_and([f"{run.name} (model {run.about.get('model')})" for run in evaluations]),
         charts=_charts(trainings, first_and_last),
-        tables={
-            GROUP_NAMES[group]: [_row(metric, group, evaluations) for metric in METRICS]
-            for group in GROUPS
-        }
-        if evaluations
-        else {},
-        headline=[(name, _row("tacc", group, first_and_last)) for group, name in HEADLINE.items()]
-        if evaluations
-        else [],
+        tables=_tables(evaluations, views) if evaluations else [],
+        metrics=_union(run.scores["overall"] for run in evaluations),
+        headline=_headline(first_and_last, views) if evaluations else [],
         gallery=gallery.choose(first_and_last) if evaluations else [],
-        group_views={GROUP_NAMES[g]: " and ".join(views) for g, views in GROUPS.items()},
+        views=views,
+        other_views=_and(views[1:]),
         terms=TERMS,
     )
     # A lone surrogate, which JSON can smuggle into a completion, has no UTF-8.
@@ -161,10 +157,43 @@ def _charts(
     return charts
 
 
-def _row(metric: str, group: str, evaluations: Sequence[Evaluation]) -> Row:
-    measured = tuple(run.scores[group][metric] for run in evaluations)
-    percent = metric not in LOWER_IS_BETTER
-    highest = max((m["ci95"][1] for m in measured if m["ci95"]), default=0.0)
+def _headline(evaluations: Sequence[Evaluation], views: Sequence[str]) -> list[tuple[str, Row]]:
+    """(name, TAcc) by view; ID is the center view by definition and would stand there twice."""
+    names = {"overall": "overall", **{view: view for view in views}}
+    names |= {"center": "center (ID)", "ood": f"{_and(views[1:])} (OOD)"}
+    return [(name, _group(evaluations, group, ["tacc"])[0]) for group, name in names.items()]
+
+
+def _tables(
+    evaluations: Sequence[Evaluation], views: Sequence[str]
+) -> list[tuple[str, str, list[Row]]]:
+    """(tab, caption, rows) of each group of the metrics, and of TRANCE's where there are any."""
+    shown = _union(run.scores["overall"] for run in evaluations)
+    tables = []
+    for group, of in group_views(views).items():
+        name = GROUP_NAMES.get(group, group.capitalize())
+        caption = f"{name}: final picture from {_and(of)}"
+        tables.append((name, caption, _group(evaluations, group, shown)))
+    for setting, caption in SETTINGS.items():
+        if all(run.trance for run in evaluations):
+            overall = [run.trance[setting]["overall"] for run in evaluations]
+            rows = [_row(metric, tuple(o[metric] for o in overall)) for metric in overall[0]]
+            tables.append((caption.partition(":")[0], caption, rows))
+    return tables
+
+
+def _union(names: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for some in names for name in some))
+
+
+def _group(evaluations: Sequence[Evaluation], group: str, shown: Iterable[str]) -> list[Row]:
+    scores = [run.scores.get(group, {}) for run in evaluations]
+    return [_row(metric, tuple(of.get(metric, NOTHING) for of in scores)) for metric in shown]
+
+
+def _row(metric: str, measured: tuple[Measured, ...]) -> Row:
+    percent = metric not in COUNTS
+    scale = 1.0 if percent else max((m["ci95"][1] for m in measured if m["ci95"]), default=0.0)
     change, verdict = None, ""
     before, after = measured[0], measured[-1]
     old, new = before["value"], after["value"]
@@ -173,8 +202,9 @@ def _row(metric: str, group: str, evaluations: Sequence[Evaluation]) -> Row:
         assert after["ci95"]
         (low, high), (new_low, new_high) = before["ci95"], after["ci95"]
         change = new - old
-        if new_low > high or new_high < low:
-            verdict = "better" if (change > 0) == percent else "worse"
-    return Row(
-        METRIC_NAMES[metric], measured, percent, 1.0 if percent else highest or 1.0, change, verdict
-    )
+        # The difference in steps is best at 0, so that neither direction is better.
+        if metric != "avg_step_diff" and (new_low > high or new_high < low):
+            verdict = "worse" if (change > 0) == (metric in LOWER_IS_BETTER) else "better"
+    if not percent:
+        scale = 0.0 if metric == "avg_step_diff" else scale or 1.0
+    return Row(METRIC_NAMES.get(metric, metric), measured, percent, scale, change, verdict)

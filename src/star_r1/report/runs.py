@@ -9,6 +9,8 @@ from typing import Any
 
 from star_r1.errors import UserError
 from star_r1.metrics import GROUPS, METRICS, Scores
+from star_r1.trance_metrics import BASIC_METRICS, SETTINGS
+from star_r1.trance_metrics import METRICS as TRANCE_METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,15 @@ class Evaluation:
         name: of the folder.
         folder: where predictions.jsonl lies.
         about: run.json: model, data, identity, commit, machine, date, versions.
-        scores: metrics.json.
+        scores: metrics.json: group -> metric -> value; at least ``GROUPS`` and ``METRICS``.
+        trance: in it, setting -> group -> metric -> value; empty where objects do not move.
     """
 
     name: str
     folder: Path
     about: dict[str, Any]
     scores: Scores
+    trance: dict[str, Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,24 @@ def _read_evaluation(folder: Path) -> Evaluation:
     if not isinstance(about, dict) or not isinstance(about.get("data"), str):
         raise UserError(f"{folder / 'run.json'}: damaged; run 'star-r1 evaluate' into a new folder")
     try:
-        for group in GROUPS:
-            for metric in METRICS:
-                _check_measured(scores[group][metric])
-    except (KeyError, TypeError, ValueError):
+        trance = scores.pop("trance", {})
+        if not set(scores) >= set(GROUPS) or set(trance) not in (set(), set(SETTINGS)):
+            raise KeyError
+        for group in scores.values():
+            _check_group(group, METRICS)
+        for setting, groups in trance.items():
+            for group in (groups["overall"], *groups.values()):
+                _check_group(group, BASIC_METRICS if setting == "basic" else TRANCE_METRICS)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
             f"{folder / 'metrics.json'}: damaged; run its 'star-r1 evaluate' command again"
         ) from None
-    return Evaluation(_name(folder), folder, about, scores)
+    return Evaluation(_name(folder), folder, about, scores, trance)
+
+
+def _check_group(group: Any, metrics: Sequence[str]) -> None:
+    for metric in {*metrics, *group}:
+        _check_measured(group[metric])
 
 
 def _check_measured(measured: Any) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from star_r1.tvr.change import Change
 from star_r1.tvr.change import replay as _replay
 from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
-from star_r1.tvr.vocabulary import Vocabulary
+from star_r1.tvr.vocabulary import VIEWS, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Sample:
     rig: Rig = STANDARD_RIG
 
     def __post_init__(self) -> None:
-        if self.view not in self.rig.cameras:
-            raise ValueError(f"view {self.view!r} is not one of {', '.join(self.rig.cameras)}")
+        if self.view not in (known := self.rig.cameras or VIEWS):
+            raise ValueError(f"view {self.view!r} is not one of {', '.join(known)}")
 
     @property
     def vocabulary(self) -> Vocabulary:

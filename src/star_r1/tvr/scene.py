@@ -111,7 +111,8 @@ class Scene:
 class Rig:
     """Where the cameras and lamps of one sample stand (world units), jitter included.
 
-    TRANCE's three cameras are always there, others (``camera_position``) may be.
+    TRANCE's three cameras are always there, others (``camera_position``) may be; but for
+    ``UNKNOWN_RIG``, which has none.
     """
 
     cameras: dict[str, Vec3]
@@ -136,6 +137,8 @@ class Rig:
             )
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a rig: {error}") from None
+        if rig == UNKNOWN_RIG:
+            return rig
         if not set(rig.cameras) >= set(CAMERA_POSITION) or set(rig.lamps) != set(LAMP_POSITION):
             raise ValueError(
                 f"not a rig: it has {', '.join((*rig.cameras, *rig.lamps)) or 'nothing'}"
@@ -147,6 +150,8 @@ class Rig:
 
 STANDARD_RIG = Rig(dict(CAMERA_POSITION), dict(LAMP_POSITION))
 """Cameras and lamps without jitter."""
+UNKNOWN_RIG = Rig({}, {})
+"""Of imported pictures of which nobody says where anything stands; positions are then made up."""
 
 
 def _cell(value: Any) -> tuple[int, int]:
