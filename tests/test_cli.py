@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from star_r1 import trance_metrics
 from star_r1.cli import main
 from star_r1.metrics import GROUPS, METRICS
 
@@ -77,14 +79,31 @@ def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         ("generate --out a --samples 3 --colour 1", "No such option: --colour"),
         ("generate --out a --samples 3 --size 320", "--size 320: give width x height in pixels"),
         ("generate --out a --samples 3 --size 9x9", "size 9x9: give width x height in pixels"),
-        ("generate --out a --samples 3 --views top", "views 'top': name one or more of center"),
+        ("generate --out a", "how many samples? Give --samples"),
+        ("generate --out a --samples 3 --views below", "views 'below': name one or more of center"),
         ("generate --out a --samples 3 --objects 0-3", "visible objects 0-3: give two numbers"),
         ("generate --out a --samples 3 --objects few", "--objects few: give one number or "),
         ("generate --out a --samples 3 --changes 4-2", "changes 4-2: give two numbers"),
         ("generate --out a --samples 3 --changes 5", "changes 5-5: 1 visible objects have only 4"),
         ("generate --out a --samples 3 --split ../b", "split '../b': use letters, digits and _"),
+        (
+            "generate --out a --samples 3 --attributes mass",
+            "--attributes: attributes: 'mass' is not",
+        ),
+        (
+            "generate --out a --samples 3 --vocabulary good",
+            "good: 'id' is not one of colors, sizes",
+        ),
+        ("generate --out a --config none.yaml", "none.yaml: No such file or directory"),
+        ("generate --out a --config broken", "broken:2: not YAML: "),
+        ("generate --out a --samples 3 --with smells", "with 'smells': choose from masks, boxes"),
+        ("generate --out a --samples 3 --renderer eevee", "renderer 'eevee': choose from mitsuba"),
+        ("generate --out a --samples 3 --shard 5", "--shard 5: give i/n, such as 2/8"),
+        ("generate --out a --samples 3 --shard 5/4", "shard 5/4: give i/n with i from 1 to n"),
         ("generate --out occupied --samples 3", "occupied: exists and is no dataset of star-r1"),
         ("generate --out occupied/mine/a --samples 3", "cannot write occupied/mine/a/"),
+        ("verify", "Missing argument 'data'; see 'star-r1 verify --help'"),
+        ("verify none", "none: no such folder"),
         ("show", "Missing argument 'data'; see 'star-r1 show --help'"),
         ("show none --id 000000-left --out x.png", "none: no such folder; make one with"),
         ("show occupied --id 000000-left --out x.png", "occupied: no data/*.parquet in it"),
@@ -96,6 +115,7 @@ def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         ("score --data data --predictions none", "none: "),
         ("score --data data --predictions broken", "broken:2: "),
         ("score --data data --predictions unknown", "unknown:1: "),
+        ("score --data data --predictions good --metrics f1", "Invalid value for '--metrics': "),
         ("score --data data", "Missing option '--predictions'; see 'star-r1 score --help'"),
         ("reward --truth 2.color.pink --completion x", "--truth '2.color.pink': color 'pink' is "),
         ("reward --truth 2.color.red", "Missing option '--completion'; see 'star-r1 reward --h"),
@@ -190,6 +210,26 @@ def test_score(tmp_path: Path, data_folder: Path) -> None:
         assert text in table
 
 
+def test_score_by_trances_metrics(tmp_path: Path, moves_folder: Path) -> None:
+    from star_r1.data.dataset import read_columns
+
+    lines = [
+        json.dumps({"id": row["id"], "completion": f"<answer>{row['answer']}</answer>"})
+        for row in read_columns(moves_folder, ["id", "answer"])
+    ]
+    (tmp_path / "perfect.jsonl").write_text("\n".join(lines))
+    flags = ("score", "--data", moves_folder, "--predictions", "perfect.jsonl", "--metrics")
+    scores = json.loads(star_r1(*flags, "event", "--json", cwd=tmp_path).stdout)
+    assert scores["overall"]["Acc"] == {"value": 1.0, "ci95": [1.0, 1.0], "n": 4}
+
+    # Nine groups do not fit beside each other: none is cut off.
+    table = star_r1(*flags, "view", cwd=tmp_path, COLUMNS="80").stdout.decode()
+    for text in (*trance_metrics.METRICS, *scores, "top", "n=8", "100.0–100.0", "0.00–0.00"):
+        assert text in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+
+
 def test_show(tmp_path: Path, data_folder: Path) -> None:
     done = star_r1("show", data_folder, "--id", "000003-left", "--out", "pair.png", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"pair.png\n", b"")
@@ -200,7 +240,8 @@ def test_generate_says_where_the_data_is_and_when_it_is_complete(tmp_path: Path)
     flags = "generate --samples 1 --size 56x42 --views left --out set --samples-per-pixel 2"
     done = star_r1(*flags.split(), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    first, hint = done.stdout.decode().splitlines()
+    first, seconds, hint = done.stdout.decode().splitlines()
+    assert re.fullmatch(r"1 samples made in \d+ s", seconds)
     assert first == "set: 1 samples, 1 rows in set/data, described in set/README.md"
     _, command = hint.split("star-r1 ")
     assert star_r1(*command.split(), cwd=tmp_path).returncode == 0
@@ -208,6 +249,22 @@ def test_generate_says_where_the_data_is_and_when_it_is_complete(tmp_path: Path)
     again = star_r1(*flags.split(), cwd=tmp_path)
     assert again.returncode == 0
     assert again.stdout == b"set: 1 samples, 1 rows, complete already; nothing to do\n"
+
+
+def test_verify_says_what_is_wrong_by_its_status(tmp_path: Path) -> None:
+    flags = "generate --samples 1 --size 28x28 --views left --out set --samples-per-pixel 1"
+    assert star_r1(*flags.split(), "--shard", "2/2", cwd=tmp_path).stdout == (
+        b"set: 1 samples, 1 rows; part 2/2 is complete, 1 shards of others are not\n"
+    )
+    star_r1(*flags.split(), cwd=tmp_path)
+    sound = star_r1("verify", "set", cwd=tmp_path)
+    assert (sound.returncode, sound.stderr) == (0, b"")
+    assert sound.stdout.endswith(b"\nset: 1 files, 1 sound rows, no faults\n")
+    (tmp_path / "set" / "README.md").write_text("mine")
+    faulty = star_r1("verify", "set", "--quick", cwd=tmp_path)
+    assert (faulty.returncode, faulty.stderr) == (1, b"")
+    assert faulty.stdout.startswith(b"README.md: bytes 4, not ")
+    assert faulty.stdout.endswith(b"\nset: 1 files, 1 sound rows, 1 fault\n")
 
 
 @pytest.mark.parametrize(

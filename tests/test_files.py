@@ -1,10 +1,10 @@
-import os
+import secrets
 from pathlib import Path
 
 import pytest
 
 from star_r1.errors import UserError
-from star_r1.files import write_atomic
+from star_r1.files import leftovers, write_atomic
 
 
 @pytest.mark.parametrize(("content", "data"), [("blå\n", "blå\n".encode()), (b"\xff", b"\xff")])
@@ -37,9 +37,11 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_full_disk_is_one_line(tmp_path: Path) -> None:
+def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file behind the temporary name is a device on which every write fails."""
-    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to("/dev/full")
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "token")
+    (tmp_path / ".file.token.tmp").symlink_to("/dev/full")
+    assert leftovers(tmp_path / "file") == [tmp_path / ".file.token.tmp"]
     with pytest.raises(UserError, match=r"^cannot write .*: No space left on device; [^\n]*$"):
         write_atomic(tmp_path / "file", "x")
     assert not list(tmp_path.iterdir())

@@ -4,13 +4,18 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from star_r1.errors import UserError
+
+if TYPE_CHECKING:
+    from star_r1.data.counts import Counts
+    from star_r1.data.intake import Imported
 
 app = typer.Typer(
     name="star-r1",
@@ -21,6 +26,8 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a model by GRPO or by supervised fine-tuning.")
 app.add_typer(train_app, name="train")
+import_app = typer.Typer(help="Turn data of others into a dataset, checking every sample.")
+app.add_typer(import_app, name="import")
 
 # Flags that another parser reads, --help among them.
 _PASS_ON: Final[dict[str, Any]] = {
@@ -34,6 +41,9 @@ _EXTRA: Final = {
     "drjit": "render",
     "datasets": "data",
     "pyarrow": "data",
+    "yaml": "data",
+    "h5py": "h5",
+    "huggingface_hub": "data",
     "torch": "train",
     "transformers": "train",
     "trl": "train",
@@ -44,39 +54,204 @@ _EXTRA: Final = {
 }
 """Package -> the extra of star-r1 that installs it."""
 
-_RESUMABLE: Final = ("generate", "train", "pretrain", "evaluate", "demo")
+_RESUMABLE: Final = ("generate", "import", "export", "train", "pretrain", "evaluate", "demo")
 """Commands that go on from what is finished when they are called again."""
 
 Data = Annotated[Path, typer.Option("--data", help="Folder that 'star-r1 generate' wrote.")]
 Seed = Annotated[int, typer.Option(help="0 or greater.", min=0)]
+Workers = Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)]
+Faults = Annotated[
+    Literal["fail", "skip"], typer.Option(help="End at samples with faults, or leave them out.")
+]
 
 
 @app.command()
 def generate(
     out: Annotated[Path, typer.Option(help="Folder: new, empty, or of an interrupted run.")],
-    samples: Annotated[int, typer.Option(help="How many; each gives one row a view.", min=1)],
-    seed: Seed = 0,
-    size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "320x240",
-    views: Annotated[str, typer.Option(help="Of the final picture.")] = "center,left,right",
+    samples: Annotated[
+        int | None, typer.Option(help="How many; each gives one row a view.", min=1)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML whose keys are flags, for one or more splits; flags override it."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="0 or greater; 0 if not given.", min=0)] = None,
+    size: Annotated[str | None, typer.Option(help="Width x height in pixels; 320x240.")] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(help="Of the final picture; center,left,right, also top and az0 to az359."),
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option(help="Fewest-most visible objects, 1-10; 1-10.")
+    ] = None,
+    changes: Annotated[str | None, typer.Option(help="Fewest-most changes a sample; 1-4.")] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="What may change; color,shape,size,material, also position.")
+    ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="YAML with colors, sizes, shapes, materials, where not TRANCE's."),
+    ] = None,
+    renderer: Annotated[str | None, typer.Option(help="mitsuba, or cycles (slow).")] = None,
+    samples_per_pixel: Annotated[
+        int | None, typer.Option(help="Light paths; 16, and 8 is coarse.", min=1)
+    ] = None,
+    extras: Annotated[
+        str | None, typer.Option("--with", help="More columns: masks,boxes,depth.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Name of the split; train.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)] = 1,
-    objects: Annotated[str, typer.Option(help="Fewest-most visible objects, 1-10.")] = "1-10",
-    changes: Annotated[str, typer.Option(help="Fewest-most changes a sample.")] = "1-4",
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
-    samples_per_pixel: Annotated[int, typer.Option(help="Light paths; 8 is coarse.")] = 16,
+    shard: Annotated[
+        str,
+        typer.Option(help="i/n makes the i-th of n parts, such as 2/8; no effect on the bytes."),
+    ] = "1/1",
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Let a Ray cluster do it: auto, host:port, ray://host:port, local."),
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Upload the finished dataset, such as to me/pairs.")
+    ] = None,
 ) -> None:
     """Draw scenes and changes, render them, write a dataset (parquet with a card)."""
-    from star_r1.data.build import generate as build
-    from star_r1.tvr.sampler import SceneRules
+    from star_r1.data.build import build
+    from star_r1.data.settings import read_settings
 
-    rules = SceneRules(visible=_range("--objects", objects), changes=_range("--changes", changes))
-    names = tuple(views.split(","))
-    made = build(out, samples, seed, _size(size), names, rules, workers, split, samples_per_pixel)
-    done = f"{out}: {samples} samples, {samples * len(names)} rows"
-    if not made:
-        print(f"{done}, complete already; nothing to do")
+    flags = {
+        "samples": samples,
+        "seed": seed,
+        "size": size,
+        "views": views,
+        "objects": objects,
+        "changes": changes,
+        "attributes": attributes,
+        "vocabulary": None if vocabulary is None else str(vocabulary),
+        "renderer": renderer,
+        "samples-per-pixel": samples_per_pixel,
+        "with": extras,
+        "split": split,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    splits = read_settings(given, config)
+    if push_to_hub is not None:
+        from star_r1.data.hub import create, push
+
+        create(push_to_hub)
+    started = time.monotonic()
+    built = build(out, splits, workers, _part(shard), ray)
+    count = sum(settings.samples for settings in splits)
+    rows = sum(settings.samples * len(settings.views) for settings in splits)
+    done = f"{out}: {count} samples, {rows} rows"
+    if built.missing:
+        print(f"{done}; part {shard} is complete, {built.missing} shards of others are not")
         return
-    print(f"{done} in {out / 'data'}, described in {out / 'README.md'}")
-    print(f"look at one: star-r1 show {out} --id 000000-{names[0]} --out pair.png")
+    if built.made:
+        print(f"{done} in {out / 'data'}, described in {out / 'README.md'}")
+        print(f"{built.made} samples made in {time.monotonic() - started:.0f} s")
+        one = out if len(splits) == 1 else out / splits[0].split
+        view = splits[0].views[0]
+        print(f"look at one: star-r1 show {one} --id 000000-{view} --out pair.png")
+    else:
+        print(f"{done}, complete already; nothing to do")
+    if push_to_hub is not None:
+        print(push(out, push_to_hub))
+
+
+@app.command()
+def verify(
+    data: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures.")] = False,
+) -> None:
+    """Check a dataset: files, hashes, rows, pictures, replay, rules; print how it is spread."""
+    from star_r1.data.verify import verify as check
+
+    found = check(data, print, pictures=not quick)
+    rows = sum(counts.rows for counts in found.counts.values())
+    _print_counts(found.counts)
+    faults = f"{found.faults or 'no'} fault{'s' * (found.faults != 1)}"
+    print(f"{data}: {found.files} files, {rows} sound rows, {faults}")
+    sys.exit(1 if found.faults else 0)
+
+
+@import_app.command("trance")
+def import_trance(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of data.jsonl and image/, or TRANCE's data.h5.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder: new, empty, or of an interrupted import.")],
+    attributes: Annotated[
+        str,
+        typer.Option(
+            help="Only samples that change nothing else; add position for all, with every step."
+        ),
+    ] = "color,shape,size,material",
+    views: Annotated[str, typer.Option(help="Of the final picture.")] = "center,left,right",
+    split: Annotated[
+        str, typer.Option(help="train, val or test of TRANCE; with --indices any name.")
+    ] = "train",
+    indices: Annotated[
+        str | None, typer.Option(help="First-last idx instead of TRANCE's split, such as 0-99.")
+    ] = None,
+    faults: Faults = "fail",
+    workers: Workers = 1,
+) -> None:
+    """Import TRANCE as it is published: jsonl, a JSON list, or h5."""
+    from star_r1.data.trance import import_trance as run
+
+    span = None if indices is None else _span(indices)
+    names, seen = tuple(attributes.split(",")), tuple(views.split(","))
+    imported = run(source, out, names, seen, split, span, faults == "skip", workers)
+    _print_imported(out, imported, f"change more than {attributes.replace(',', ', ')}")
+
+
+@import_app.command("reason-rft")
+def import_reason_rft(
+    source: Annotated[Path, typer.Argument(help="JSON file of Reason-RFT's TRANCE part.")],
+    out: Annotated[Path, typer.Option(help="Folder: new, empty, or of an interrupted import.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of its pictures; image/ beside SOURCE if not given.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
+    faults: Faults = "fail",
+    workers: Workers = 1,
+) -> None:
+    """Import Reason-RFT's TRANCE part, the rows in which nothing moves."""
+    from star_r1.data.reason_rft import import_reason_rft as run
+
+    imported = run(source, out, images, split, faults == "skip", workers)
+    _print_imported(out, imported, "move objects, and do not say how far")
+
+
+def _span(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text, re.ASCII)
+    if not match:
+        raise UserError(f"--indices {text}: give the first and the last idx, such as 0-99")
+    return int(match[1]), int(match[2])
+
+
+def _print_imported(out: Path, imported: "Imported", others: str) -> None:
+    print(f"{out}: {imported.samples} samples, {imported.rows} rows in {out / 'data'}")
+    if imported.left_out:
+        print(f"left out: {imported.left_out} that {others}")
+    if imported.faulty:
+        print(f"skipped: {imported.faulty} with faults, listed in {out / 'faults.jsonl'}")
+    print(f"look at one: star-r1 show {out} --id {imported.first} --out pair.png")
+
+
+@app.command("export")
+def export_command(
+    layout: Annotated[
+        Literal["trance", "reason-rft", "jsonl"], typer.Argument(help="Whose files to write.")
+    ],
+    data: Annotated[Path, typer.Argument(help="Folder that 'star-r1 generate' wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder: new, empty, or of an interrupted export.")],
+    views: Annotated[str | None, typer.Option(help="Only these, such as center,left.")] = None,
+) -> None:
+    """Write a dataset as TRANCE or Reason-RFT have theirs, or as JSON lines and pictures."""
+    from star_r1.data.export import export
+
+    exported = export(layout, data, out, tuple(views.split(",")) if views is not None else None)
+    print(f"{out}: {exported.samples} samples, {exported.rows} rows; {out / 'README.md'} says how")
 
 
 @app.command()
@@ -140,12 +315,16 @@ def score(
     predictions: Annotated[
         Path, typer.Option(help='One {"id": ..., "completion": ...} a line, for every row.')
     ],
+    metrics: Annotated[
+        Literal["star", "basic", "event", "view"],
+        typer.Option(help="STAR-R1's, or those of TRANCE's evaluator in one of its settings."),
+    ] = "star",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compute the 11 metrics of any predictions file."""
+    """Compute the 11 metrics of any predictions file, or TRANCE's."""
     from star_r1.evaluate.run import score_file
 
-    scores = score_file(data, predictions)
+    scores = score_file(data, predictions, metrics)
     if as_json:
         print(json.dumps(scores, indent=2))
     else:
@@ -260,39 +439,70 @@ def _fail(line: str, status: int) -> int:
     return status
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if not match:
-        raise UserError(f"--size {text}: give width x height in pixels, such as 320x240")
+        raise UserError(f"--shard {text}: give i/n, such as 2/8 for the second of eight parts")
     return int(match[1]), int(match[2])
 
 
-def _range(flag: str, text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", text, re.ASCII)
-    if not match:
-        raise UserError(f"{flag} {text}: give one number or fewest-most, such as 2-5")
-    return int(match[1]), int(match[2] or match[1])
+def _print_counts(splits: "Mapping[str, Counts]") -> None:
+    """How the rows are spread, one line a count."""
+    from rich.console import Console
+
+    console = Console()
+    for split, counts in splits.items():
+        console.print(f"[bold]{split}[/bold]  {counts.samples} samples, {counts.rows} rows")
+        for title, table in counts.tables().items():
+            if table:
+                line = "  ".join(f"{key} {n}" for key, n in table.items())
+                console.print(f"[dim]{title}:[/dim] {line}", highlight=False)
 
 
 def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """The metrics as a table: accuracies in percent, the 95% interval below each value."""
+    """The metrics as a table: shares in percent, the 95% interval below each value."""
+    from rich.console import Console
+
+    from star_r1 import metrics, trance_metrics
+
+    lower = [
+        name
+        for name in (*metrics.COUNTS, *trance_metrics.LOWER_IS_BETTER)
+        if name in scores["overall"]
+    ]
+    note = f"; lower is better: {', '.join(lower)}" if lower else ""
+    Console().print(f"[dim]shares in percent{note}[/dim]")
+    _print_table(scores)
+
+
+def _print_table(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """A column a group; several tables where the terminal is too narrow for one."""
     from rich.console import Console
     from rich.table import Table
 
-    title = "accuracies in percent; diff and ndiff: lower is better"
-    table = Table(title=title, title_style="dim", box=None, pad_edge=False)
+    console = Console()
+    table = Table(box=None, pad_edge=False)
     table.add_column("metric", no_wrap=True)
     for group, metrics in scores.items():
-        table.add_column(f"{group}\nn={metrics['tacc']['n']}", justify="right", no_wrap=True)
-    for metric in scores["overall"]:
+        n = next(iter(metrics.values()))["n"]
+        table.add_column(f"{group}\nn={n}", justify="right", no_wrap=True)
+    for metric in next(iter(scores.values())):
         table.add_row(metric, *(_cell(metric, group[metric]) for group in scores.values()))
-    Console().print(table)
+    whole = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    if len(scores) == 1 or whole <= console.width:
+        console.print(table)
+        return
+    groups = list(scores.items())
+    for part in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
+        _print_table(dict(part))
 
 
 def _cell(metric: str, measured: Mapping[str, Any]) -> str:
+    from star_r1 import metrics, trance_metrics
+
     if measured["value"] is None:
         return "-"
-    form = "{:.2f}" if metric in ("diff", "ndiff") else "{:.1%}"
+    form = "{:.2f}" if metric in (*metrics.COUNTS, *trance_metrics.COUNTS) else "{:.1%}"
     low, high = (form.format(bound).rstrip("%") for bound in measured["ci95"])
     return f"{form.format(measured['value']).rstrip('%')}\n[dim]{low}–{high}[/dim]"
 

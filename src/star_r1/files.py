@@ -1,6 +1,8 @@
 """Writes a file whole or not at all."""
 
+import glob
 import os
+import secrets
 from pathlib import Path
 
 from star_r1.errors import UserError
@@ -22,7 +24,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     'done'
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not by the process id alone: containers that share a folder often share that too.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -37,3 +40,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise UserError(
             f"cannot write {path}: {error.strerror}; make room or name another place"
         ) from None
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files of ``path``, by writers that write it now or were killed at it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_atomic(path, "done")
+    >>> leftovers(path)
+    []
+    """
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from star_r1.data import build
+from star_r1.data import build, settings
 
 SAMPLES = 5
 SEED = 3
@@ -16,7 +16,7 @@ SETTINGS = {"samples": SAMPLES, "seed": SEED, "size": (56, 42), "samples_per_pix
 def _small_shards() -> Iterator[None]:
     """A few samples make several shards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "SHARD_SAMPLES", 2)
+        patch.setattr(settings, "SHARD_SAMPLES", 2)
         yield
 
 

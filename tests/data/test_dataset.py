@@ -7,7 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from star_r1.data.dataset import FEATURES, load, read_columns, read_row, row_to_sample, shards
+from star_r1.data.dataset import (
+    FEATURES,
+    SAMPLE_COLUMNS,
+    load,
+    read_columns,
+    read_row,
+    row_to_sample,
+    shards,
+)
 from star_r1.errors import UserError
 from star_r1.tvr import build_prompt, format_changes, parse_changes
 from star_r1.tvr.vocabulary import VIEWS
@@ -50,6 +58,16 @@ def test_plain_load_dataset_decodes_the_pictures(rendered: Path, tmp_path: Path)
         assert rows.features == FEATURES
         assert rows["id"][:4] == ["000000-center", "000000-left", "000000-right", "000001-center"]
         assert [(image.size, image.mode) for image in rows[1]["images"]] == [((56, 42), "RGB")] * 2
+
+
+def test_streaming(rendered: Path) -> None:
+    import datasets
+
+    rows = datasets.load_dataset(str(rendered), split="train", streaming=True)
+    first = next(iter(rows))
+    assert first["id"] == "000000-center"
+    assert [image.size for image in first["images"]] == [(56, 42)] * 2
+    assert [row["id"] for row in rows] == list(load(rendered)["id"])
 
 
 @pytest.mark.parametrize("views", [("center",), ("left", "right"), ("right", "left"), VIEWS])
@@ -155,13 +173,16 @@ def test_extra_columns_and_names_of_other_makers_are_welcome(copy: Path) -> None
         ("changes", '[{"index": 2}]', "missing 2 required positional arguments"),
         ("changes", "7", "not iterable"),
         ("view", "top", "view 'top' is not one of"),
+        ("vocabulary", None, "column 'vocabulary' is None"),
+        ("vocabulary", "[]", "not a mapping of colors"),
+        ("vocabulary", '{"attributes": ["shape"]}', "attribute '"),
         ("rig", "[]", "not a rig"),
     ],
 )
 def test_a_row_that_makes_no_sense(
     rendered: Path, column: str, value: object, message: str
 ) -> None:
-    row = next(read_columns(rendered, ["id", "view", "initial", "changes", "rig"]))
+    row = next(read_columns(rendered, SAMPLE_COLUMNS))
     with pytest.raises(UserError, match="row '000000-center': ") as error:
         row_to_sample(row | {column: value})
     assert message in str(error.value)

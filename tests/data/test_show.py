@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from star_r1.data.dataset import read_row, row_to_sample
 from star_r1.data.show import PICTURE_WIDTH, draw_pair, label_places, show
 from star_r1.errors import UserError
 from star_r1.render.visibility import instance_mask
+from star_r1.tvr.change import Change
 
 
 def test_a_picture_is_written(rendered: Path, tmp_path: Path) -> None:
@@ -53,3 +55,20 @@ def test_unknown_id(rendered: Path, tmp_path: Path) -> None:
 def test_no_image_format(rendered: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"is no image format; name a .png file$"):
         show(rendered, "000001-left", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["000001-center", "000002-top"])
+def test_moves_are_shown(moves_folder: Path, tmp_path: Path, name: str) -> None:
+    show(moves_folder, name, tmp_path / "pair.png")
+    assert (tmp_path / "pair.png").exists()
+    sample = row_to_sample(read_row(moves_folder, name))
+    blank = [Image.new("RGB", (160, 120))] * 2
+    drawn = draw_pair(sample, blank)
+    assert drawn != draw_pair(replace(sample, changes=()), blank)
+
+
+def test_what_comes_into_sight_is_listed(moves_folder: Path) -> None:
+    sample = row_to_sample(read_row(moves_folder, "000001-center"))
+    blank = [Image.new("RGB", (160, 120))] * 2
+    comes = replace(sample, changes=(Change(4, "position", "behind.2"),))
+    assert draw_pair(comes, blank).height > draw_pair(replace(sample, changes=()), blank).height

@@ -70,7 +70,7 @@ def test_an_ablation_is_one_flag(read: Read, flag: str, field: str, value: Any) 
         (["--no_such_flag", "1"], "unknown flag --no_such_flag"),
         (["--learning_rat", "1"], "unknown flag --learning_rat"),
         (["--beta", "much"], "--beta: invalid float value: 'much'"),
-        (["--views", "bottom"], "--views: view 'bottom' is unknown; choose from center, left, right"),
+        (["--views", "bottom"], "--views: view 'bottom' is unknown; choose from"),
         (["--data", ""], "no --data"),
         (["--config"], "--config: give the path"),
         (["--config", "none.yaml"], "--config none.yaml: no such file"),

@@ -1,114 +1,60 @@
 """Sampler + renderer -> parquet shards, in parallel, resumable, the same bytes every time."""
 
-import atexit
-import functools
-import io
 import json
-import multiprocessing
-import multiprocessing.synchronize
-import os
-import re
-import signal
-import threading
-from collections.abc import Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from PIL import Image
-
-from star_r1.data.card import COUNTED, write_card
-from star_r1.data.dataset import FEATURES, count_rows, read_columns
+from star_r1.data.card import Origin, write_card
+from star_r1.data.counts import COUNTED, count
+from star_r1.data.dataset import count_rows, read_columns
+from star_r1.data.manifest import MANIFEST, write_manifest
+from star_r1.data.settings import Settings, to_json, versions
+from star_r1.data.shards import Row, to_parquet
+from star_r1.data.workers import Crew, open_crew
 from star_r1.errors import UserError
-from star_r1.files import write_atomic
+from star_r1.files import leftovers, write_atomic
 from star_r1.progress import progress
-from star_r1.render.visibility import count_pixels
-from star_r1.tvr.change import format_changes
-from star_r1.tvr.prompt import build_prompt
-from star_r1.tvr.sampler import SceneRules, draw_sample
-from star_r1.tvr.vocabulary import REFERENCE_SIZE, VIEWS
+from star_r1.tvr.rules import SceneRules
+from star_r1.tvr.vocabulary import REFERENCE_SIZE, VIEWS, Vocabulary
 
-if TYPE_CHECKING:
-    from star_r1.render.mitsuba import MitsubaRenderer
-
-Row: TypeAlias = dict[str, Any]
-
-SHARD_SAMPLES: Final = 64
-"""Samples in one file: an interrupted run loses at most these."""
-MIN_SIDE, MAX_SIDE = 28, 4096
-"""Pixels of a picture's width and height."""
-MAX_SAMPLES_PER_PIXEL: Final = 512
-"""What TRANCE was rendered with, without a denoiser."""
+SETTINGS: Final = "generate.json"
+"""What a dataset is made from: the first file of its folder, and a config of ``generate``."""
+CARD: Final = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All that the bytes of a dataset depend on; kept in its ``generate.json``.
+class Shard:
+    """One file of a dataset.
 
-    Raises:
-        UserError: a value is out of its range.
+    Attributes:
+        path: within the folder.
+        settings: of its split.
+        indices: of its samples.
     """
 
-    samples: int
-    seed: int
-    size: tuple[int, int] = REFERENCE_SIZE
-    views: tuple[str, ...] = VIEWS
-    rules: SceneRules = field(default_factory=SceneRules)
-    split: str = "train"
-    samples_per_pixel: int = 16
+    path: Path
+    settings: Settings
+    indices: range
 
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise UserError(f"samples {self.samples}: give 1 or a greater number")
-        if self.seed < 0:
-            raise UserError(f"seed {self.seed}: give 0 or a greater number")
-        if not all(MIN_SIDE <= side <= MAX_SIDE for side in self.size):
-            raise UserError(
-                f"size {self.size[0]}x{self.size[1]}: give width x height in pixels, "
-                f"each {MIN_SIDE}-{MAX_SIDE}"
-            )
-        if not 1 <= self.samples_per_pixel <= MAX_SAMPLES_PER_PIXEL:
-            raise UserError(
-                f"samples per pixel {self.samples_per_pixel}: give 1-{MAX_SAMPLES_PER_PIXEL}"
-            )
-        if not self.views or len(set(self.views)) < len(self.views) or set(self.views) - {*VIEWS}:
-            raise UserError(
-                f"views {','.join(self.views)!r}: name one or more of {','.join(VIEWS)}, each once"
-            )
-        if not re.fullmatch(r"\w+", self.split, re.ASCII):
-            raise UserError(f"split {self.split!r}: use letters, digits and _, such as train, test")
+    def whole(self, out: Path) -> bool:
+        """Whether it is in the folder ``out``: files appear there as a whole or not at all."""
+        return count_rows(out / self.path) == len(self.indices) * len(self.settings.views)
 
-    @property
-    def shards(self) -> dict[str, range]:
-        """Name of each shard -> the indices of its samples."""
-        starts = range(0, self.samples, SHARD_SAMPLES)
-        return {
-            f"{self.split}-{n:05d}-of-{len(starts):05d}.parquet": range(
-                start, min(start + SHARD_SAMPLES, self.samples)
-            )
-            for n, start in enumerate(starts)
-        }
 
-    def to_json(self) -> str:
-        """Readable JSON, ending in a new line."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a call of ``build`` did.
 
-    def to_command(self) -> str:
-        """The command line that stands for these settings."""
-        (few, many), (fewest, most) = self.rules.visible, self.rules.changes
-        return (
-            f"star-r1 generate --samples {self.samples} --seed {self.seed} "
-            f"--size {self.size[0]}x{self.size[1]} --views {','.join(self.views)} \\\n"
-            f"    --objects {few}-{many} --changes {fewest}-{most} "
-            f"--split {self.split} --samples-per-pixel {self.samples_per_pixel} --out DIR"
-        )
+    Attributes:
+        made: samples that it drew and rendered.
+        missing: shards that other parts have yet to make; at 0 the dataset is complete.
+    """
+
+    made: int
+    missing: int
 
 
 def generate(
@@ -122,194 +68,230 @@ def generate(
     split: str = "train",
     samples_per_pixel: int = 16,
 ) -> int:
-    """Draw and render a dataset: one row a (sample, view), the initial picture once a sample.
-
-    Writes ``out/data/<split>-NNNNN-of-NNNNN.parquet``, ``out/README.md`` (the card, last) and
-    ``out/generate.json`` (the settings, first). Every file appears whole. What an interrupted run
-    left is kept, and the same call makes the rest. The bytes depend on all arguments but ``out``
-    and ``workers``.
+    """Make a dataset of one split, of STAR-R1's setting; see ``build``.
 
     Args:
         out: folder; new, empty, or holding an interrupted run of the same settings.
-        samples: how many, 1 or more. The first samples do not depend on it.
+        samples: as all others, a field of ``Settings``.
         seed: of the scenes and changes, 0 or greater.
-        size: width, height of the pictures in pixels, 28-4096.
-        views: cameras of the final pictures; the scenes do not depend on them.
+        size: width, height of the pictures in pixels.
+        views: cameras of the final pictures.
         rules: how many objects and changes; None for ``SceneRules()``.
-        workers: processes that draw and render, each with one thread; 1 uses this process.
+        workers: processes that draw and render.
         split: name of the split.
-        samples_per_pixel: light paths a pixel, before the denoiser; 1-512.
+        samples_per_pixel: light paths a pixel, before the denoiser.
 
     Returns:
         The number of samples made by this call, 0 where the dataset was complete.
 
     Raises:
-        UserError: a value out of range, ``out`` holds something else, cannot be written or is on
-            a full disk, the renderer is not installed, a worker died.
+        UserError: as ``build``.
     """
     settings = Settings(samples, seed, size, views, rules or SceneRules(), split, samples_per_pixel)
+    return build(out, [settings], workers).made
+
+
+def build(
+    out: Path,
+    splits: Sequence[Settings],
+    workers: int = 1,
+    part: tuple[int, int] = (1, 1),
+    ray: str | None = None,
+) -> Built:
+    """Draw and render a dataset: one row a (sample, view), the initial picture once a sample.
+
+    Writes ``out/generate.json`` (the settings, first), ``out/data/<split>-NNNNN-of-NNNNN.parquet``,
+    ``out/README.md`` (the card) and ``out/manifest.json`` (last, once every shard of every part is
+    there). Every file appears whole. What an interrupted run left is kept, and the same call makes
+    the rest. The bytes depend on ``splits`` alone, given the same versions of the packages and the
+    same kind of processor. Memory does not grow with the number of samples.
+
+    Args:
+        out: folder; new, empty, or holding an interrupted run of the same settings.
+        splits: what to make, of different names and seeds.
+        workers: processes that draw and render, each with one thread; 1 uses this process.
+        part: (i, n) makes the shards of the i-th of n parts, i from 1. Parts may run at the same
+            time, on machines that share ``out``, each part in one place; the last one to end
+            writes card and manifest.
+        ray: address of a Ray cluster that does the work instead: ``auto``, ``host:port`` or
+            ``ray://host:port``; ``local`` starts one here. The shards come back to this process,
+            which alone writes. What a lost machine was to make is made again by another one.
+
+    Raises:
+        UserError: a value out of range, ``out`` holds something else, cannot be written or is on
+            a full disk, the renderer is not installed, a worker died, the cluster is not there.
+    """
     if workers < 1:
         raise UserError(f"workers {workers}: give 1 or a greater number")
-    _claim(out, settings)
-    missing = {
-        out / "data" / name: indices
+    if ray is not None and workers > 1:
+        raise UserError(f"workers {workers}: with --ray the cluster says how many; leave it out")
+    if not 1 <= part[0] <= part[1]:
+        raise UserError(f"shard {part[0]}/{part[1]}: give i/n with i from 1 to n, such as 1/4")
+    made_with = _claim(out, splits)
+    plan = [
+        Shard(Path("data") / name, settings, indices)
+        for settings in splits
         for name, indices in settings.shards.items()
-        if count_rows(out / "data" / name) != len(indices) * len(views)
-    }
-    to_do = [index for indices in missing.values() for index in indices]
-    with (
-        progress("Rendering", samples, done=samples - len(to_do)) as advance,
-        closing(_draw(settings, to_do, workers)) as drawn,
-    ):
-        for path, indices in missing.items():
-            rows: list[Row] = []
-            for _ in indices:
-                rows += next(drawn)
-                advance()
-            write_atomic(path, _to_parquet(rows))
-    card = out / "README.md"
-    if missing or not card.exists():
-        counted = read_columns(out, COUNTED)
-        write_atomic(card, write_card(counted, split, settings.to_command()))
-    return len(to_do)
+    ]
+    mine = plan[part[0] - 1 :: part[1]]
+    for shard in mine:
+        _clean(out / shard.path)
+    missing = [shard for shard in mine if not shard.whole(out)]
+    to_do = sum(len(shard.indices) for shard in missing)
+    if missing:
+        _check_versions(out, made_with, versions(splits))
+        _make(out, missing, sum(len(shard.indices) for shard in mine), workers, ray)
+    absent = sum(not shard.whole(out) for shard in plan)
+    if not absent:
+        if part == (1, 1):  # another part may be writing these just now
+            _clean(out / CARD, out / MANIFEST, out / SETTINGS)
+        if missing or not (out / CARD).exists() or not (out / MANIFEST).exists():
+            _describe(out, splits)
+    return Built(to_do, absent)
 
 
-def _claim(out: Path, settings: Settings) -> None:
-    """Write the settings to ``out``, or see that those in it are the same."""
-    path = out / "generate.json"
-    try:
-        text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+def _clean(*paths: Path) -> None:
+    """Remove what writers of these files left that were killed."""
+    for path in paths:
+        for leftover in leftovers(path):
+            leftover.unlink(missing_ok=True)
+
+
+def _check_versions(out: Path, begun: dict[str, str], now: dict[str, str]) -> None:
+    for name in sorted({*begun, *now}):
+        if (old := begun.get(name)) != (new := now.get(name)):
             raise UserError(
-                f"{out}: exists and is no dataset of star-r1; name a new or an empty folder"
-            ) from None
-        write_atomic(path, settings.to_json())
-        return
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: not the JSON that 'star-r1 generate' writes; name another folder")
-    for name, value in json.loads(settings.to_json()).items():
-        if found.get(name) != value:
-            raise UserError(
-                f"{out}: holds a dataset with {name} {_inline(found.get(name))}, not "
-                f"{_inline(value)}; give the same settings to finish it, or name another folder"
+                f"{out}: was begun with {name} {old}, and here is {new}: the bytes would differ; "
+                "install the former to finish it, or name another folder"
             )
 
 
-def _inline(value: Any) -> str:
-    return json.dumps(value)
-
-
-def _draw(settings: Settings, indices: Iterable[int], workers: int) -> Generator[list[Row]]:
-    """The rows of each sample, in the order of ``indices``."""
-    if workers == 1:
-        try:
-            yield from map(functools.partial(_sample_rows, settings), indices)
-        finally:
-            _renderer.cache_clear()
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the renderer's threads
-    stop = context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
-        try:
-            yield from pool.map(functools.partial(_sample_rows, settings), indices)
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, perhaps for lack of memory; run the same command again "
-                "with fewer --workers, finished shards are kept"
-            ) from None
-        finally:
-            stop.set()
-
-
-_stop: multiprocessing.synchronize.Event | None = None
-"""In a worker: set once nobody waits for its samples any more."""
-
-
-def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-    global _stop
-    _stop = stop
-    # Ctrl-C reaches every process of the terminal; the main one decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Left to the end of the process, the denoiser reports itself as leaked on stderr.
-    atexit.register(_renderer.cache_clear)
-    # The main process may be killed with no time to say so: do not outlive it.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _sample_rows(settings: Settings, index: int) -> list[Row]:
-    """Draw and render one sample: a row a view."""
-    if _stop is not None and _stop.is_set():
-        return []
-    renderer = _renderer(settings.size, settings.samples_per_pixel)
-    sample = draw_sample(settings.seed, index, count_pixels, settings.rules)
-    rig, final = sample.rig, sample.final
-    picture = _png(renderer.render(sample.initial, rig, "center"))
-    pixels = count_pixels(sample.initial, rig, "center")
-    rows = []
-    for view in settings.views:
-        seen = sample.seen_from(view)
-        images = (picture, _png(renderer.render(final, rig, view)))
-        rows.append(
-            {
-                "id": seen.id,
-                "images": [{"bytes": image, "path": None} for image in images],
-                "prompt": build_prompt(seen),
-                "answer": format_changes(seen.changes),
-                "view": view,
-                "initial": seen.initial.to_json(),
-                "final": final.to_json(),
-                "changes": _compact([asdict(change) for change in seen.changes]),
-                "rig": rig.to_json(),
-                "pixels": _compact({"initial": pixels, "final": count_pixels(final, rig, view)}),
-            }
-        )
-    return rows
-
-
-@functools.lru_cache(maxsize=1)
-def _renderer(size: tuple[int, int], samples_per_pixel: int) -> "MitsubaRenderer":
-    from star_r1.render.mitsuba import MitsubaRenderer
-
-    return MitsubaRenderer(size, samples_per_pixel)
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
-def _to_parquet(rows: list[Row]) -> bytes:
-    """One row group. The features of ``datasets`` are in its metadata, so that pictures decode."""
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema),
-        buffer,
-        compression="zstd",
-        compression_level=3,
-        # All that can alter the bytes is said here, not left to a default. The dictionary holds
-        # the initial picture, which is in the row of every view, once.
-        use_dictionary=True,
-        dictionary_pagesize_limit=1 << 30,
-        row_group_size=len(rows),
-        write_statistics=False,
-        version="2.6",
-        data_page_version="1.0",
+def _describe(out: Path, splits: Sequence[Settings]) -> None:
+    """Write the card, then the manifest."""
+    folders = {s.split: out / s.split if len(splits) > 1 else out for s in splits}
+    counts = {name: count(read_columns(path, COUNTED)) for name, path in folders.items()}
+    origin = Origin(
+        "TVR pairs rendered by star-r1",
+        _about(splits),
+        f"star-r1 generate --config {SETTINGS} --out DIR",
     )
-    return buffer.getvalue()
+    extras = {extra for settings in splits for extra in settings.extras}
+    write_atomic(out / CARD, write_card(counts, origin, extras))
+    write_manifest(out, json.loads((out / SETTINGS).read_bytes()))
+
+
+def _about(splits: Sequence[Settings]) -> str:
+    """What the card says of scenes and pictures."""
+    lines = []
+    for settings in splits:
+        rules = settings.rules
+        own = "" if _standard(rules.vocabulary) else ", of a vocabulary of its own"
+        lines.append(
+            f"- `{settings.split}`: seed {settings.seed}; {_span(rules.visible)} visible objects"
+            f"{own}; {_span(rules.changes)} changes of {', '.join(rules.vocabulary.attributes)}; "
+            f"pictures of {settings.size[0]}x{settings.size[1]} pixels by "
+            f"{settings.renderer.capitalize()}, {settings.samples_per_pixel} light paths a pixel."
+        )
+    return _ABOUT.format(splits="\n".join(lines))
+
+
+_ABOUT: Final = """\
+Scenes, changes, cameras and lamps follow the rules of TRANCE (Hong et al., CVPR 2021); they are
+drawn and the pictures rendered by star-r1.
+
+{splits}
+
+A sample is a function of seed, name of the split, its number and the settings: the first samples
+are the same however many there are, the splits of one seed share none, and any slice can be made
+anywhere. `generate.json` has all settings. The same versions of the packages, which it names, give
+the same bytes on the same kind of processor, whatever the number of workers and machines:"""
+
+
+def _standard(vocabulary: Vocabulary) -> bool:
+    return vocabulary == Vocabulary(attributes=vocabulary.attributes)
+
+
+def _span(numbers: tuple[int, int]) -> str:
+    return "-".join(map(str, dict.fromkeys(numbers)))
+
+
+def _make(out: Path, missing: Sequence[Shard], total: int, workers: int, ray: str | None) -> None:
+    to_do = sum(len(shard.indices) for shard in missing)
+    with (
+        progress("Rendering", total, done=total - to_do) as advance,
+        open_crew(workers, ray) as crew,
+    ):
+        unfinished: dict[Path, dict[int, list[Row]]] = {}
+        for shard, start, rows in _work_off(missing, crew):
+            pieces = unfinished.setdefault(shard.path, {})
+            pieces[start] = rows
+            done = sum(map(len, pieces.values()))
+            advance(len(rows) // len(shard.settings.views))
+            if done == len(shard.indices) * len(shard.settings.views):
+                ordered = [row for start in sorted(pieces) for row in pieces[start]]
+                write_atomic(out / shard.path, to_parquet(ordered))
+                del unfinished[shard.path]
+
+
+def _work_off(shards: Sequence[Shard], crew: Crew) -> Iterator[tuple[Shard, int, list[Row]]]:
+    """The rows of all pieces of ``shards`` as they come, with the first index of each piece.
+
+    Only so many pieces are under way that the crew is never idle: neither they nor their rows pile
+    up in memory.
+    """
+    pieces = (
+        (shard, shard.indices[at : at + crew.piece])
+        for shard in shards
+        for at in range(0, len(shard.indices), crew.piece)
+    )
+    under_way: dict[Future[list[Row]], tuple[Shard, range]] = {}
+    while True:
+        while len(under_way) < crew.capacity() and (piece := next(pieces, None)):
+            under_way[crew.submit(piece[0].settings, piece[1])] = piece
+        if not under_way:
+            return
+        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+            shard, indices = under_way.pop(future)
+            yield shard, indices.start, future.result()
+
+
+def _claim(out: Path, splits: Sequence[Settings]) -> dict[str, str]:
+    """Write the settings to ``out``, or see that those in it are the same.
+
+    Returns:
+        The versions of the packages that the dataset was begun with.
+    """
+    path, text = out / SETTINGS, to_json(splits)
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        # Another part may be writing its settings just now, or was killed at it.
+        if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*leftovers(path)}):
+            raise UserError(
+                f"{out}: exists and is no dataset of star-r1; name a new or an empty folder"
+            ) from None
+        write_atomic(path, text)
+        data = text.encode()
+    try:
+        found = json.loads(data)
+        there = {name: dict(options) for name, options in found["splits"].items()}
+        made_with = dict(found["made_with"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(
+            f"{path}: not the JSON that 'star-r1 generate' writes; name another folder"
+        ) from None
+    asked = json.loads(text)["splits"]
+    if list(there) != list(asked):
+        raise UserError(
+            f"{out}: holds a dataset with split {' and '.join(there)}, not {' and '.join(asked)}; "
+            "name another folder"
+        )
+    for split, options in asked.items():
+        for key, value in options.items():
+            if (old := there[split].get(key)) != value:
+                raise UserError(
+                    f"{out}: holds a dataset with {key} {json.dumps(old)}, not "
+                    f"{json.dumps(value)}; give the same settings to finish it, or name another "
+                    "folder"
+                )
+    return made_with

@@ -19,6 +19,7 @@ from star_r1.errors import UserError
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import Rig, Scene
+from star_r1.tvr.vocabulary import Vocabulary
 
 FEATURES: Final = Features(
     {
@@ -37,21 +38,31 @@ FEATURES: Final = Features(
         "changes": Value("string"),
         "rig": Value("string"),
         "pixels": Value("string"),
+        "vocabulary": Value("string"),
     }
 )
 """Column -> type. What each one means stands in ``card.FIELDS``."""
+
+EXTRA_FEATURES: Final = Features(
+    {"masks": List(Image()), "boxes": Value("string"), "depth": List(Image())}
+)
+"""The columns that a dataset has only where ``generate --with`` asked for them."""
+
+SAMPLE_COLUMNS: Final = ("id", "view", "initial", "changes", "rig", "vocabulary")
+"""What ``row_to_sample`` needs."""
 
 _SHARD: Final = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})\.parquet")
 
 
 def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
-    """Open a dataset folder that ``star-r1 generate`` wrote.
+    """Open a dataset folder that ``star-r1 generate`` or ``star-r1 import`` wrote.
 
     The rows are memory-mapped from the cache of the ``datasets`` library, pictures decoded as
     rows are read, so the size of the dataset does not matter.
 
     Args:
-        folder: holds ``data/*.parquet``.
+        folder: holds ``data/*.parquet``; ``folder/test`` for the split ``test`` of a folder that
+            holds several.
         views: keep only the rows whose final picture is from one of these; None keeps all.
 
     Returns:
@@ -63,7 +74,7 @@ def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
     """
     paths = shards(folder)
     for path in paths:
-        _check(path)
+        check_file(path)
     show_bars = not are_progress_bars_disabled()
     disable_progress_bars()  # this one would stand above the bar of the work itself
     try:
@@ -93,15 +104,20 @@ def row_to_sample(row: Mapping[str, Any]) -> Sample:
         UserError: a column is missing or does not hold what ``generate`` writes.
     """
     name = row.get("id")
-    for column in ("id", "view", "initial", "changes", "rig"):
+    for column in SAMPLE_COLUMNS:
         if not isinstance(row.get(column), str):
             raise UserError(
                 f"row {name!r}: column {column!r} is {row.get(column)!r}; generate the data again"
             )
     try:
-        changes = tuple(Change(**change) for change in json.loads(row["changes"]))
-        initial, rig = Scene.from_json(row["initial"]), Rig.from_json(row["rig"])
-        return Sample(row["id"], initial, changes, row["view"], rig)
+        vocabulary = Vocabulary.from_json(row["vocabulary"])
+        return Sample(
+            row["id"],
+            Scene.from_json(row["initial"], vocabulary),
+            tuple(Change.from_dict(raw, vocabulary) for raw in json.loads(row["changes"])),
+            row["view"],
+            Rig.from_json(row["rig"]),
+        )
     except (ValueError, TypeError) as error:
         raise UserError(f"row {name!r}: {error}; generate the data again") from None
 
@@ -114,7 +130,7 @@ def read_row(folder: Path, sample_id: str) -> dict[str, Any]:
     """
     ids: list[str] = []
     for path in shards(folder):
-        _check(path)
+        check_file(path)
         here = _read(path, columns=["id"])["id"].to_pylist()
         if sample_id in here:
             row: dict[str, Any] = _read(path).slice(here.index(sample_id), 1).to_pylist()[0]
@@ -132,21 +148,34 @@ def read_columns(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any
         UserError: as ``load``.
     """
     for path in shards(folder):
-        _check(path)
+        check_file(path)
         yield from _read(path, columns=list(columns)).to_pylist()
 
 
 def shards(folder: Path) -> list[Path]:
-    """The parquet files of a dataset folder, in order of the rows.
+    """The parquet files of one split, in order of the rows.
+
+    Args:
+        folder: a dataset with one split; or, in one with several, ``dataset/split``.
 
     Raises:
-        UserError: no such folder, no file in it, or fewer files than their names announce.
+        UserError: no such folder, no file in it, several splits in it, or fewer files than their
+            names announce.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; make one with 'star-r1 generate --out {folder}'"
-        )
-    paths = sorted((folder / "data").glob("*.parquet"))
+    if folder.is_dir():
+        splits = find_splits(folder)
+        if len(splits) > 1:
+            raise UserError(
+                f"{folder}: holds {' and '.join(splits)}; name one of them, "
+                f"such as {folder / next(iter(splits))}"
+            )
+        paths = next(iter(splits.values()), [])
+    else:
+        paths = find_splits(folder.parent).get(folder.name, [])
+        if not paths:
+            raise UserError(
+                f"{folder}: no such folder; make one with 'star-r1 generate --out {folder}'"
+            )
     if not paths:
         raise UserError(
             f"{folder}: no data/*.parquet in it; is it the --out of 'star-r1 generate'?"
@@ -159,6 +188,18 @@ def shards(folder: Path) -> list[Path]:
     return paths
 
 
+def find_splits(folder: Path) -> dict[str, list[Path]]:
+    """Name of each split in a dataset folder -> its parquet files, in order of the rows.
+
+    Files with names of other makers are taken as one split without a name.
+    """
+    splits: dict[str, list[Path]] = {}
+    for path in sorted((folder / "data").glob("*.parquet")):
+        match = _SHARD.fullmatch(path.name)
+        splits.setdefault(match["split"] if match else "", []).append(path)
+    return splits
+
+
 def count_rows(path: Path) -> int | None:
     """The rows of a parquet file, None where it is none or was cut off."""
     try:
@@ -168,7 +209,7 @@ def count_rows(path: Path) -> int | None:
     return rows
 
 
-def _check(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise a UserError unless ``path`` is a whole parquet file with all of ``FEATURES``."""
     try:
         schema = pq.read_schema(path)

@@ -14,8 +14,8 @@ from star_r1.errors import UserError
 from star_r1.files import write_atomic
 from star_r1.render.visibility import count_pixels, instance_mask
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import Scene
-from star_r1.tvr.vocabulary import ATTRIBUTES, COLOR_RGB, MIN_VISIBLE_PIXELS
+from star_r1.tvr.scene import UNKNOWN_RIG, Object, Scene
+from star_r1.tvr.vocabulary import MIN_VISIBLE_PIXELS
 
 Color: TypeAlias = tuple[int, int, int]
 
@@ -71,7 +71,7 @@ def draw_pair(sample: Sample, pictures: list[Image.Image]) -> Image.Image:
     shown = (PICTURE_WIDTH, round(height * PICTURE_WIDTH / width))
     top = _MARGIN + 2 * _LINE + 8
     table = top + shown[1] + _MARGIN
-    rows = max(len(sample.initial.visible), len(sample.changes))
+    rows = max(len(_listed(sample)), len(sample.changes))
     paper = _Paper(
         Image.new(
             "RGB",
@@ -86,14 +86,16 @@ def draw_pair(sample: Sample, pictures: list[Image.Image]) -> Image.Image:
         (left, pictures[0], sample.initial, "center", "initial"),
         (right, pictures[1], sample.final, sample.view, "final"),
     ):
-        paper.text((x, top - _LINE), f"{title}, seen from the {view}", _FAINT)
+        paper.text((x, top - _LINE), f"{title}, seen from {view}", _FAINT)
         paper.image.paste(picture.resize(shown, Image.Resampling.LANCZOS), (x, top))
+        if sample.rig == UNKNOWN_RIG:  # nobody knows where in the picture an object is
+            continue
         mask = instance_mask(scene, sample.rig, view, shown)
         for index, (column, row) in label_places(mask, scene).items():
             color = _CHANGED_ON_PICTURE if index in changed else _ON_PICTURE
             paper.label((x + column, top + row), str(index), color)
-    _draw_table(paper, (left, table), sample)
-    _draw_changes(paper, (left + 1100, table), sample)
+    width = _draw_table(paper, (left, table), sample)
+    _draw_changes(paper, (left + width + 50, table), sample)
     return paper.image
 
 
@@ -154,41 +156,60 @@ def label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[int, 
     return places
 
 
-def _draw_table(paper: _Paper, at: tuple[int, int], sample: Sample) -> None:
-    """The visible objects, one a line; old and new of a changed value."""
+def _listed(sample: Sample) -> list[int]:
+    """The indices of the objects in sight before or after."""
+    both = zip(sample.initial.objects, sample.final.objects, strict=True)
+    return [before.index for before, after in both if before.visible or after.visible]
+
+
+def _draw_table(paper: _Paper, at: tuple[int, int], sample: Sample) -> int:
+    """The objects in sight, one a line; old and new of a changed value. Returns its width."""
     x, y = at
     columns = {"index": 10, "size": 80, "color": 276, "material": 464, "shape": 628}
-    counts = {"initial": 820, "final": 920}
-    pixels = {
-        "initial": count_pixels(sample.initial, sample.rig, "center"),
-        "final": count_pixels(sample.final, sample.rig, sample.view),
-    }
+    width = 820
+    if "position" in sample.vocabulary.attributes:
+        columns["place"] = width
+        width += 190
+    pixels: dict[str, tuple[int, dict[int, int]]] = {}
+    if sample.rig != UNKNOWN_RIG:
+        for name, scene, view in (
+            ("initial", sample.initial, "center"),
+            ("final", sample.final, sample.view),
+        ):
+            pixels[name] = width, count_pixels(scene, sample.rig, view)
+            width += 100
     for name, offset in columns.items():
         paper.text((x + offset, y), name, _FAINT)
-    for name, offset in counts.items():
+    for name, (offset, _) in pixels.items():
         paper.text((x + offset, y), f"{name} px", _FAINT)
-    width = max(counts.values()) + 100
-    for thing in sample.initial.visible:
+    for index in _listed(sample):
         y += _LINE
         paper.rule((x, y - 5), width)
-        after = sample.final.objects[thing.index]
-        if after != thing:
+        before, after = sample.initial.objects[index], sample.final.objects[index]
+        if after != before:
             paper.wash((x, y - 2), width)
-        paper.text((x + columns["index"], y), str(thing.index))
-        for attribute in ATTRIBUTES:
-            place = (x + columns[attribute], y)
-            old, new = thing.attribute(attribute), after.attribute(attribute)
-            if attribute == "color":
-                paper.dot((place[0], y + 4), COLOR_RGB[new])
+        paper.text((x + columns["index"], y), str(index))
+        for column in list(columns)[1:]:
+            place = (x + columns[column], y)
+            old, new = _cell(before, column), _cell(after, column)
+            if column == "color":
+                paper.dot((place[0], y + 4), sample.vocabulary.colors[new])
                 place = (place[0] + 24, y)
             if old == new:
                 paper.text(place, old)
             else:
                 paper.change(place, old, new)
-        for name, offset in counts.items():
-            seen = pixels[name][thing.index]
+        for offset, counts in pixels.values():
+            seen = counts.get(index, 0)
             color = _INK if seen >= MIN_VISIBLE_PIXELS else _FAINT
             paper.text((x + offset, y), str(seen) if seen else "hidden", color)
+    return width
+
+
+def _cell(thing: Object, column: str) -> str:
+    if column == "place":
+        return "{}, {}".format(*thing.position)
+    return thing.attribute(column)
 
 
 def _draw_changes(paper: _Paper, at: tuple[int, int], sample: Sample) -> None:
@@ -196,4 +217,4 @@ def _draw_changes(paper: _Paper, at: tuple[int, int], sample: Sample) -> None:
     paper.text(at, "true changes", _FAINT)
     for change in sample.changes:
         y += _LINE
-        paper.text((x, y), str(change), _ACCENT, 22)
+        paper.text((x, y), str(change), _ACCENT)

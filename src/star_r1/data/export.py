@@ -1,0 +1,329 @@
+"""A dataset folder -> files that other people's code reads: TRANCE's, Reason-RFT's, plain JSON."""
+
+import hashlib
+import itertools
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from star_r1.data.dataset import FEATURES, count_rows, read_columns, row_to_sample, shards
+from star_r1.data.intake import claim
+from star_r1.data.manifest import describe
+from star_r1.data.reason_rft import to_calls, to_tuples
+from star_r1.data.trance_format import CAMERAS, image_name, to_entry
+from star_r1.errors import UserError
+from star_r1.files import write_atomic
+from star_r1.progress import progress
+from star_r1.tvr.sample import Sample
+from star_r1.tvr.scene import UNKNOWN_RIG
+from star_r1.tvr.vocabulary import TRANCE
+
+Group: TypeAlias = "list[tuple[dict[str, Any], Sample]]"
+"""All rows of one sample, one a view, each with what it says."""
+
+_SETTINGS: Final = "export.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    samples: int
+    rows: int
+
+
+def export(form: str, data: Path, out: Path, views: Sequence[str] | None = None) -> Exported:
+    """Write a dataset in another form; ``README.md`` there says what each file is.
+
+    Pictures are taken over byte for byte. Every file appears whole; the same call goes on after
+    an interruption. Memory holds one shard.
+
+    ``trance``: ``data.jsonl``, ``data_renderable.jsonl`` (where cameras and lamps are known) and
+    ``image/`` as TRANCE is published: ``star-r1 import trance`` reads the same rows back, and
+    TRANCE's preprocessing and loaders read it.
+
+    ``reason-rft``: ``data.json`` as Reason-RFT has its TRANCE part, and ``image/``. Of a move it
+    says the direction only.
+
+    ``jsonl``: ``data.jsonl``, one row a line, and ``image/``: for trainers that read JSON lines.
+
+    Args:
+        form: one of ``FORMS``.
+        data: dataset folder.
+        out: folder; new, empty, or of an interrupted export with the same settings.
+        views: only the rows whose final picture is from one of these; None takes all.
+
+    Raises:
+        UserError: ``data`` cannot be read or has what this form cannot say, ``out`` holds
+            something else or cannot be written.
+    """
+    if form not in FORMS:
+        raise UserError(f"format {form!r}: choose from {', '.join(FORMS)}")
+    settings = {"format": form, "sha256": _fingerprint(data), "views": views and list(views)}
+    claim(out / _SETTINGS, settings, "export", begun=True)
+    for old in out.rglob(".*.tmp"):  # of an export that was killed
+        old.unlink(missing_ok=True)
+    write, about = FORMS[form]
+    total = sum(count_rows(path) or 0 for path in shards(data))
+    samples = rows = 0
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress("Exporting", total, unit="rows"))
+        put = write(out, stack)
+        for group in _groups(data):
+            kept = [(row, sample) for row, sample in group if not views or sample.view in views]
+            if kept:
+                put(kept)
+                samples += 1
+                rows += len(kept)
+            advance(len(group))
+        if not rows:
+            raise UserError(f"{data}: no row has one of the views {','.join(views or ())}")
+    card = data / "README.md"
+    source = card.read_text(encoding="utf-8") if card.is_file() else ""
+    write_atomic(out / "README.md", f"{about}\n{_ORIGIN}{_body(source)}")
+    return Exported(samples, rows)
+
+
+Writer: TypeAlias = Callable[[Path, ExitStack], Callable[[Group], None]]
+"""Of an output folder: opens its files on the stack; what it gives takes one sample at a time."""
+
+
+def _write_trance(out: Path, stack: ExitStack) -> Callable[[Group], None]:
+    plain = stack.enter_context(_growing(out / "data.jsonl"))
+    full = stack.enter_context(_growing(out / "data_renderable.jsonl"))
+
+    def put(group: Group) -> None:
+        (first, sample), *_ = group
+        views = [sample.view for _, sample in group]
+        if unknown := [view for view in views if view not in CAMERAS]:
+            raise UserError(
+                f"row {sample.seen_from(unknown[0]).id}: TRANCE has no view {unknown[0]}; "
+                f"name others by --views, such as {','.join(CAMERAS)}"
+            )
+        if replace(sample.vocabulary, attributes=TRANCE.attributes) != TRANCE:
+            raise UserError(f"row {sample.id}: has colors, sizes, ... that TRANCE does not have")
+        if sample.rig == UNKNOWN_RIG:
+            raise UserError(f"row {sample.id}: nobody knows where its objects are, TRANCE asks it")
+        index = _number(sample)
+        views.sort(key=list(CAMERAS).index)
+        plain.write(json.dumps(to_entry(index, sample, views, False)) + "\n")
+        if first["pixels"] == "{}":
+            full.discard()  # an import without cameras, lamps and rotations
+        full.write(json.dumps(to_entry(index, sample, views, True)) + "\n")
+        _save(out / "image" / image_name(index), first["images"][0])
+        for row, seen in group:
+            _save(out / "image" / image_name(index, seen.view), row["images"][1])
+
+    return put
+
+
+def _write_reason_rft(out: Path, stack: ExitStack) -> Callable[[Group], None]:
+    file = stack.enter_context(_growing(out / "data.json", "[", "\n]\n"))
+    separator = itertools.chain(("\n",), itertools.repeat(",\n"))
+
+    def put(group: Group) -> None:
+        for row, sample in group:
+            if sample.view not in CAMERAS:
+                raise UserError(
+                    f"row {sample.id}: Reason-RFT has no view {sample.view}; name others by "
+                    f"--views, such as {','.join(CAMERAS)}"
+                )
+            index = _number(sample)
+            names = [image_name(index), image_name(index, sample.view)]
+            moves = "position" in sample.vocabulary.attributes
+            listed = sample.initial.objects if moves else sample.initial.visible
+            answer = to_calls(sample.changes)
+            line = {
+                "id": sample.id,
+                "image": names,
+                "problem": f"The attributes of the initial objects are {to_tuples(listed)}.",
+                "answer": answer,
+                "solution": answer,
+                "type": sample.view,
+            }
+            file.write(next(separator) + json.dumps(line))
+            for name, image in zip(names, row["images"], strict=True):
+                _save(out / "image" / name, image)
+
+    return put
+
+
+def _write_jsonl(out: Path, stack: ExitStack) -> Callable[[Group], None]:
+    file = stack.enter_context(_growing(out / "data.jsonl"))
+
+    def put(group: Group) -> None:
+        for row, sample in group:
+            name = sample.id.rpartition("-")[0]
+            images = [f"image/{name}-initial.png", f"image/{sample.id}.png"]
+            texts = ["".join(map(_text, message["content"])) for message in row["prompt"]]
+            line = {
+                "id": sample.id,
+                "images": images,
+                "messages": [
+                    {"role": message["role"], "content": text}
+                    for message, text in zip(row["prompt"], texts, strict=True)
+                ],
+                "solution": row["answer"],
+                "view": sample.view,
+                **{name: json.loads(row[name]) for name in ("initial", "final", "changes")},
+            }
+            file.write(json.dumps(line) + "\n")
+            for path, image in zip(images, row["images"], strict=True):
+                _save(out / path, image)
+
+    return put
+
+
+def _text(part: dict[str, Any]) -> str:
+    return "<image>" if part["type"] == "image" else str(part["text"])
+
+
+def _groups(data: Path) -> Iterator[Group]:
+    """The rows of each sample, which follow each other."""
+    seen = set()
+    rows = ((row, row_to_sample(row)) for row in read_columns(data, list(FEATURES)))
+    for name, group in itertools.groupby(rows, lambda item: item[1].id.rpartition("-")[0]):
+        members = list(group)
+        if name in seen or any(
+            row["images"][0] != members[0][0]["images"][0] for row, _ in members[1:]
+        ):
+            raise UserError(
+                f"{data}: the rows of sample {name} are not together, or differ in their initial "
+                "picture; export a dataset that star-r1 wrote"
+            )
+        seen.add(name)
+        yield members
+
+
+def _number(sample: Sample) -> int:
+    name = sample.id.rpartition("-")[0]
+    if not (name.isascii() and name.isdigit() and len(name) <= 9):
+        raise UserError(f"row {sample.id}: this format needs ids that begin with a number")
+    return int(name)
+
+
+def _save(path: Path, image: dict[str, Any]) -> None:
+    # What an interrupted export has written is whole, and of the same dataset.
+    if not path.exists():
+        write_atomic(path, image["bytes"])
+
+
+class _Growing:
+    """A text file that appears when it is complete."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.wanted = file, True
+
+    def write(self, text: str) -> None:
+        if self.wanted:
+            self._file.write(text)
+
+    def discard(self) -> None:
+        """Do without this file."""
+        self.wanted = False
+
+
+@contextmanager
+def _growing(path: Path, start: str = "", end: str = "") -> Iterator[_Growing]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            growing = _Growing(file)
+            growing.write(start)
+            yield growing
+            growing.write(end)
+            file.flush()
+            os.fsync(file.fileno())
+        if growing.wanted:
+            temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make room or name another place"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fingerprint(data: Path) -> str:
+    """Of the shards of a dataset; its manifest knows theirs."""
+    paths = shards(data)
+    try:
+        manifest = json.loads((paths[0].parent.parent / "manifest.json").read_bytes())
+        hashes = [manifest["files"][f"data/{path.name}"]["sha256"] for path in paths]
+    except (OSError, ValueError, KeyError, TypeError):  # unfinished, or from elsewhere
+        hashes = [describe(path)["sha256"] for path in paths]
+    return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
+
+
+def _body(card: str) -> str:
+    """A card without its YAML header."""
+    if card.startswith("---\n") and (end := card.find("\n---\n", 3)) >= 0:
+        return card[end + 5 :]
+    return card or "\nA dataset without a card.\n"
+
+
+_ORIGIN: Final = """
+Written by `star-r1 export`. Of the dataset that it was made from, its licence included, this is
+the card:
+
+---
+"""
+
+_ABOUT_TRANCE: Final = """\
+# A dataset in the layout of TRANCE
+
+- `data.jsonl`: one sample a line: `idx`, `states` (initial and final: ten `objects`, `images`),
+  `transformations`.
+- `data_renderable.jsonl`, where cameras and lamps are known: also the states in between,
+  `rotation`, `cameras`, `lamps`.
+- `image/`: `img_000012-init.C.png` the initial picture, seen from the center, and
+  `img_000012-fin.L.png` the final one from the left (C center, R right).
+
+`star-r1 import trance` reads it back. TRANCE's preprocessing makes `data.h5` from it: name its
+splits by their sizes, and its loaders of Basic and Event need the center view, that of View all
+three.
+"""
+
+_ABOUT_REASON_RFT: Final = """\
+# A dataset as Reason-RFT has its TRANCE part
+
+`data.json` is a list; the pictures are in `image/`. Each item has
+
+- `id`,
+- `image`: names of the initial and the final picture,
+- `problem`: the initial objects as `(object_id, shape, size, color, material)`; the task itself is
+  told by Reason-RFT's own prompt,
+- `answer`, and the same as `solution`, which its RL reads: `change_color(3, cyan)`, ...; of a move
+  the direction only, as there,
+- `type`: view of the final picture, by which its scores are grouped.
+
+There is no `cot`. `star-r1 import reason-rft` reads it back, but for moves and places.
+"""
+
+_ABOUT_JSONL: Final = """\
+# A dataset as JSON lines
+
+`data.jsonl` has a row a line; paths are relative to this folder. Each row has
+
+- `id`, such as `000012-left`,
+- `images`: paths of the initial and the final picture,
+- `messages`: the prompt, a system and a user message as text; `<image>` stands where the pictures
+  go, in the order of `images`,
+- `solution`: the true changes, `2.color.cyan, 0.shape.cube`; to train on it, append
+  `{"role": "assistant", "content": "<think>...</think><answer>SOLUTION</answer>"}`,
+- `view`: camera of the final picture,
+- `initial`, `final`: the ten objects, `changes`: the true changes, as in the card below, but JSON
+  and not text.
+"""
+
+FORMS: Final[dict[str, tuple[Writer, str]]] = {
+    "trance": (_write_trance, _ABOUT_TRANCE),
+    "reason-rft": (_write_reason_rft, _ABOUT_REASON_RFT),
+    "jsonl": (_write_jsonl, _ABOUT_JSONL),
+}
+"""Name of a form -> what writes it, what its ``README.md`` says."""
