@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-cycles test-ray lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "star-r1 needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -21,6 +21,25 @@ demo: $(VENV)/.installed  ## data, training, evaluation and the report, in ten m
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.installed  ## the whole suite, under ten minutes on two cores
 	$(BIN)/python -m pytest
+
+# Blender wants numpy 1, so it gets an environment of its own (373 MB).
+build/blender/.installed: constraints.txt
+	$(PYTHON) -m venv build/blender
+	build/blender/bin/python -m pip install --quiet --disable-pip-version-check 'bpy==$(shell sed -n 's/^bpy==//p' constraints.txt)'
+	touch $@
+
+test-cycles bench: export STAR_R1_BLENDER_PYTHON ?= $(CURDIR)/build/blender/bin/python
+test-cycles: $(VENV)/.installed build/blender/.installed  ## what needs Blender
+	$(BIN)/python -m pytest -m cycles
+
+test-ray: export OMP_NUM_THREADS ?= 1
+test-ray: $(VENV)/.installed  ## what needs Ray, which it installs into the environment
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest -m ray
+
+bench: $(VENV)/.installed build/blender/.installed  ## balance and renderers, a quarter of an hour on two cores
+	$(BIN)/python benchmarks/sampler.py
+	$(BIN)/python benchmarks/render.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -108,7 +108,7 @@ def build(
 
     Args:
         out: folder; new, empty, or holding an interrupted run of the same settings.
-        splits: what to make, of different names and seeds.
+        splits: what to make, each of another name.
         workers: processes that draw and render, each with one thread; 1 uses this process.
         part: (i, n) makes the shards of the i-th of n parts, i from 1. Parts may run at the same
             time, on machines that share ``out``, each part in one place; the last one to end

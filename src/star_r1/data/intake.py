@@ -3,15 +3,8 @@
 import functools
 import io
 import json
-import multiprocessing
-import multiprocessing.synchronize
-import os
-import signal
 import sys
-import threading
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +18,7 @@ from star_r1.data.counts import COUNTED, count
 from star_r1.data.dataset import count_rows, read_columns
 from star_r1.data.manifest import write_manifest
 from star_r1.data.shards import Row, encode_png, to_parquet
+from star_r1.data.workers import open_pool, stopped
 from star_r1.errors import UserError
 from star_r1.files import leftovers, write_atomic
 from star_r1.progress import progress
@@ -353,39 +347,8 @@ def _make_all(
     if workers == 1:
         yield from map(make, shards, shards.values())
         return
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
-    try:
+    with open_pool(workers) as pool:
         yield from pool.map(make, shards, shards.values())
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, perhaps for lack of memory; run the same command again "
-            "with fewer --workers, finished shards are kept"
-        ) from None
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-_stop: multiprocessing.synchronize.Event | None = None
-"""In a worker: set once nobody waits for its shards any more."""
-
-
-def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-    global _stop
-    _stop = stop
-    # Ctrl-C reaches every process of the terminal; the main one decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The main process may be killed with no time to say so: do not outlive it.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _make(source: Source, skip: bool, path: Path, places: Sequence[int]) -> list[Fault]:
@@ -393,7 +356,7 @@ def _make(source: Source, skip: bool, path: Path, places: Sequence[int]) -> list
     rows: list[Row] = []
     faults = []
     for place in places:
-        if _stop is not None and _stop.is_set():
+        if stopped():
             return []
         try:
             rows += source.rows(place)

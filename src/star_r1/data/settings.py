@@ -177,6 +177,10 @@ def read_settings(flags: Mapping[str, Any], config: Path | None = None) -> tuple
 
     Raises:
         UserError: a file cannot be read, or a value makes no sense; file and key are named.
+
+    >>> (settings,) = read_settings({"samples": 3, "views": "left,top", "changes": "1-2"})
+    >>> settings.views, settings.rules.changes
+    (('left', 'top'), (1, 2))
     """
     raw = dict(_read_yaml(config)) if config else {}
     raw.pop("made_with", None)

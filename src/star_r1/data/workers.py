@@ -72,23 +72,38 @@ def _here() -> Iterator[Crew]:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Crew]:
-    """So many processes of one thread each; this one writes what they have encoded."""
+    """So many processes; this one writes what they have encoded."""
+    with open_pool(workers) as pool:
+        yield Crew(lambda *task: pool.submit(_work, *task), lambda: 3 * workers, 1)
+
+
+@contextmanager
+def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes of one thread each, which end with this one and with the block.
+
+    Their work should look at ``stopped`` now and then. Raises a UserError where one of them dies.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would copy the renderer's threads
     stop = context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
-        try:
-            yield Crew(lambda *task: pool.submit(_work, *task), lambda: 3 * workers, 1)
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, perhaps for lack of memory; run the same command again "
-                "with fewer --workers, finished shards are kept"
-            ) from None
-        finally:
-            stop.set()
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for lack of memory; run the same command again "
+            "with fewer --workers, finished shards are kept"
+        ) from None
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def stopped() -> bool:
+    """In a worker of ``open_pool``: whether nobody waits for its work any more."""
+    return _stop is not None and _stop.is_set()
 
 
 _stop: multiprocessing.synchronize.Event | None = None
-"""In a worker: set once nobody waits for its samples any more."""
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
@@ -110,9 +125,7 @@ def _die_with_parent() -> None:
 
 
 def _work(settings: Settings, indices: range) -> list[Row]:
-    if _stop is not None and _stop.is_set():
-        return []
-    return make_rows(settings, indices)
+    return [] if stopped() else make_rows(settings, indices)
 
 
 @contextmanager
