@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from star_r1.errors import UserError
-from star_r1.render import mitsuba as module
+from star_r1.render import engine
 from star_r1.render.cameras import Camera
 from star_r1.render.mitsuba import MitsubaRenderer
 from star_r1.render.visibility import instance_mask
@@ -105,7 +105,7 @@ def test_every_value_gives_a_different_object(renderer: MitsubaRenderer, attribu
     ]
     for i, one in enumerate(images):
         for other in images[:i]:
-            assert distance(one, other)[mask].mean() > 10
+            assert distance(one, other)[mask].mean() > 8
 
 
 def test_hidden_objects_are_not_drawn(renderer: MitsubaRenderer) -> None:
@@ -114,7 +114,7 @@ def test_hidden_objects_are_not_drawn(renderer: MitsubaRenderer) -> None:
     assert np.array_equal(renderer.render(scene_of(BALL, elsewhere), STANDARD_RIG, "center"), one)
 
 
-def test_glass_casts_a_light_tinted_shadow(renderer: MitsubaRenderer) -> None:
+def test_glass_casts_a_neutral_shadow_as_dark_as_any(renderer: MitsubaRenderer) -> None:
     ball = replace(BALL, color="yellow")
     floor, rubber, glass = (
         renderer.render(scene_of(*things), STANDARD_RIG, "center").astype(float)
@@ -124,8 +124,8 @@ def test_glass_casts_a_light_tinted_shadow(renderer: MitsubaRenderer) -> None:
     shadow = outside & ((floor - rubber).max(-1) > 30)
     assert shadow.sum() > 50
     dark, light = ((floor - image)[shadow].mean(0) for image in (rubber, glass))
-    assert light[0] < 0.7 * dark[0]  # yellow glass lets red through ...
-    assert light[2] > light[0] + 10  # ... and keeps blue
+    assert np.all(light > 0.8 * dark)  # rubber reflects some light into it
+    assert np.ptp(light) < 6  # as in TRANCE's pictures, yellow glass does not tint it
 
 
 def test_the_lamps_light_the_floor_but_are_not_seen(renderer: MitsubaRenderer) -> None:
@@ -166,4 +166,4 @@ def test_a_missing_extra_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"star-r1\[render\]"):
-        module._load()
+        engine.load()

@@ -12,13 +12,17 @@ from star_r1.tvr.vocabulary import CAMERA_FOV_X
 
 Floats = NDArray[np.float64]
 
+_ABOVE = 0.1
+"""A camera whose axis is nearer to the vertical than this (sine) looks down on the table."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Camera:
     """A pinhole camera that looks at the origin with z up, as TRANCE's three cameras do.
 
     Pixel coordinates are (column, row) from the top left corner; the centre of the first pixel is
-    (0.5, 0.5). Seen from ``center``, +y points right in the picture and +x down.
+    (0.5, 0.5). Seen from ``center``, +y points right in the picture and +x down; and so from
+    ``top``, where z has no direction in the picture.
 
     Attributes:
         origin: where it stands, world units, shape (3,).
@@ -48,7 +52,9 @@ class Camera:
         """
         origin = np.array(rig.cameras[view], dtype=np.float64)
         forward = -origin / np.linalg.norm(origin)
-        right = np.cross(forward, (0.0, 0.0, 1.0))
+        # Jitter would turn the picture of a camera above the table any way round if z were up.
+        above = math.hypot(forward[0], forward[1]) < _ABOVE
+        right = np.cross(forward, (-1.0, 0.0, 0.0) if above else (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
         focal = size[0] / 2 / math.tan(math.radians(CAMERA_FOV_X) / 2)
         return cls(origin, right, np.cross(forward, right), forward, focal, size)
@@ -72,3 +78,14 @@ class Camera:
         x = (columns + 0.5 - self.size[0] / 2) / self.focal
         y = (rows + 0.5 - self.size[1] / 2) / self.focal
         return self.forward + x[None, :, None] * self.right + y[:, None, None] * self.down
+
+    def slopes(self) -> Floats:
+        """How far the ray of each pixel of the picture rises, the z of ``rays``.
+
+        Returns:
+            shape (height, width).
+        """
+        x = (np.arange(self.size[0]) + 0.5 - self.size[0] / 2) / self.focal
+        y = (np.arange(self.size[1]) + 0.5 - self.size[1] / 2) / self.focal
+        slopes: Floats = self.forward[2] + x * self.right[2] + y[:, None] * self.down[2]
+        return slopes
