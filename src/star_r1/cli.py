@@ -57,7 +57,7 @@ _EXTRA: Final = {
 _RESUMABLE: Final = ("generate", "import", "export", "train", "pretrain", "evaluate", "demo")
 """Commands that go on from what is finished when they are called again."""
 
-Data = Annotated[Path, typer.Option("--data", help="Folder that 'star-r1 generate' wrote.")]
+Data = Annotated[Path, typer.Option("--data", help="Dataset folder, or FOLDER/SPLIT.")]
 Seed = Annotated[int, typer.Option(help="0 or greater.", min=0)]
 Workers = Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)]
 Faults = Annotated[
@@ -75,31 +75,46 @@ def generate(
         Path | None,
         typer.Option(help="YAML whose keys are flags, for one or more splits; flags override it."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="0 or greater; 0 if not given.", min=0)] = None,
-    size: Annotated[str | None, typer.Option(help="Width x height in pixels; 320x240.")] = None,
+    seed: Annotated[int | None, typer.Option(help="0 or greater.", min=0, show_default="0")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Width x height in pixels.", show_default="320x240")
+    ] = None,
     views: Annotated[
         str | None,
-        typer.Option(help="Of the final picture; center,left,right, also top and az0 to az359."),
+        typer.Option(
+            help="Of the final picture; also top, and az0 to az359 (degrees from center).",
+            show_default="center,left,right",
+        ),
     ] = None,
     objects: Annotated[
-        str | None, typer.Option(help="Fewest-most visible objects, 1-10; 1-10.")
+        str | None, typer.Option(help="Fewest-most visible objects.", show_default="1-10")
     ] = None,
-    changes: Annotated[str | None, typer.Option(help="Fewest-most changes a sample; 1-4.")] = None,
+    changes: Annotated[
+        str | None, typer.Option(help="Fewest-most changes a sample.", show_default="1-4")
+    ] = None,
     attributes: Annotated[
-        str | None, typer.Option(help="What may change; color,shape,size,material, also position.")
+        str | None,
+        typer.Option(
+            help="What may change; also position (TRANCE's full setting).",
+            show_default="color,shape,size,material",
+        ),
     ] = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(help="YAML with colors, sizes, shapes, materials, where not TRANCE's."),
+        typer.Option(help="YAML with colors, sizes, shapes, materials.", show_default="TRANCE's"),
     ] = None,
-    renderer: Annotated[str | None, typer.Option(help="mitsuba, or cycles (slow).")] = None,
+    renderer: Annotated[
+        str | None, typer.Option(help="mitsuba, or cycles (slow).", show_default="mitsuba")
+    ] = None,
     samples_per_pixel: Annotated[
-        int | None, typer.Option(help="Light paths; 16, and 8 is coarse.", min=1)
+        int | None, typer.Option(help="Light paths; 8 is coarse.", min=1, show_default="16")
     ] = None,
     extras: Annotated[
         str | None, typer.Option("--with", help="More columns: masks,boxes,depth.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Name of the split; train.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Name of the split.", show_default="train")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)] = 1,
     shard: Annotated[
         str,
@@ -256,7 +271,7 @@ def export_command(
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="Folder that 'star-r1 generate' wrote.")],
+    data: Annotated[Path, typer.Argument(help="Dataset folder, or FOLDER/SPLIT.")],
     sample_id: Annotated[str, typer.Option("--id", help="Of the row, such as 000012-left.")],
     out: Annotated[Path, typer.Option(help="Picture to write, such as pair.png.")],
 ) -> None:

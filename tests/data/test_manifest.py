@@ -11,7 +11,7 @@ def test_every_file_is_described(rendered: Path) -> None:
     manifest = json.loads((rendered / "manifest.json").read_bytes())
     assert manifest["settings"] == json.loads((rendered / "generate.json").read_bytes())
     names = {path.relative_to(rendered).as_posix() for path in rendered.glob("data/*")}
-    assert set(manifest["files"]) == {"README.md", *names}
+    assert set(manifest["files"]) == {"README.md", "generate.json", *names}
     for name, described in manifest["files"].items():
         data = (rendered / name).read_bytes()
         assert described["bytes"] == len(data)

@@ -56,6 +56,7 @@ def test_moves_extras_and_several_splits(tmp_path: Path) -> None:
         ),
         (lambda folder: (folder / "README.md").unlink(), "README.md: No such file or directory"),
         (lambda folder: (folder / "README.md").write_text("mine"), "README.md: bytes 4, not "),
+        (lambda folder: (folder / "generate.json").unlink(), "generate.json: No such file"),
         (
             lambda folder: shutil.copy(folder / SHARD, folder / "data" / "more.parquet"),
             "data/more.parquet: not in manifest.json",

@@ -104,7 +104,8 @@ def build(
     ``out/README.md`` (the card) and ``out/manifest.json`` (last, once every shard of every part is
     there). Every file appears whole. What an interrupted run left is kept, and the same call makes
     the rest. The bytes depend on ``splits`` alone, given the same versions of the packages and the
-    same kind of processor. Memory does not grow with the number of samples.
+    same kind of processor; but in Cycles' pictures a few pixels differ each time. Memory does not
+    grow with the number of samples.
 
     Args:
         out: folder; new, empty, or holding an interrupted run of the same settings.
@@ -192,7 +193,8 @@ def _about(splits: Sequence[Settings]) -> str:
             f"pictures of {settings.size[0]}x{settings.size[1]} pixels by "
             f"{settings.renderer.capitalize()}, {settings.samples_per_pixel} light paths a pixel."
         )
-    return _ABOUT.format(splits="\n".join(lines))
+    cycles = any(settings.renderer == "cycles" for settings in splits)
+    return _ABOUT.format(splits="\n".join(lines), but=_BUT if cycles else "")
 
 
 _ABOUT: Final = """\
@@ -204,7 +206,9 @@ drawn and the pictures rendered by star-r1.
 A sample is a function of seed, name of the split, its number and the settings: the first samples
 are the same however many there are, the splits of one seed share none, and any slice can be made
 anywhere. `generate.json` has all settings. The same versions of the packages, which it names, give
-the same bytes on the same kind of processor, whatever the number of workers and machines:"""
+the same bytes on the same kind of processor, whatever the number of workers and machines{but}:"""
+_BUT: Final = """ (but
+for a few pixels of Cycles' pictures, which differ by one grey level each time)"""
 
 
 def _standard(vocabulary: Vocabulary) -> bool:

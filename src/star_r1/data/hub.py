@@ -47,7 +47,7 @@ def push(folder: Path, repo: str) -> str:
             repo_id=repo,
             repo_type="dataset",
             folder_path=folder,
-            allow_patterns=[*files, "generate.json", MANIFEST],
+            allow_patterns=[*files, MANIFEST],
             delete_patterns="data/*.parquet",
             commit_message="Upload by star-r1",
         )

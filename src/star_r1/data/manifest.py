@@ -11,14 +11,16 @@ from star_r1.files import write_atomic
 
 MANIFEST: Final = "manifest.json"
 """The last file of a dataset."""
+_BESIDE: Final = ("README.md", "generate.json", "import.json")
+"""What else there may be beside the shards."""
 
 
 def write_manifest(folder: Path, settings: Mapping[str, Any] | None = None) -> None:
     """Write ``folder/manifest.json``: bytes, SHA-256 and rows of every shard; call it last.
 
     ``{"settings": ..., "files": {"data/train-00000-of-00001.parquet": {"bytes": ..., "rows": ...,
-    "sha256": ...}}}``; the card is among the files, without rows. The same folder gives the same
-    manifest.
+    "sha256": ...}}}``; the card and the file with the settings are among the files, without rows.
+    The same folder gives the same manifest.
 
     Args:
         folder: holds the shards in ``data/`` and the card ``README.md``, whole.
@@ -27,8 +29,9 @@ def write_manifest(folder: Path, settings: Mapping[str, Any] | None = None) -> N
     Raises:
         UserError: it cannot be written.
     """
-    paths = [folder / "README.md", *(p for split in find_splits(folder).values() for p in split)]
-    files = {path.relative_to(folder).as_posix(): describe(path) for path in sorted(paths)}
+    paths = [folder / name for name in _BESIDE if (folder / name).exists()]
+    paths += [path for split in find_splits(folder).values() for path in split]
+    files = {path.relative_to(folder).as_posix(): describe(path) for path in paths}
     manifest = {"settings": dict(settings or {}), "files": files}
     write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
