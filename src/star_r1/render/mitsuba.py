@@ -89,7 +89,7 @@ class MitsubaRenderer:
         return picture
 
     def _trace(self, camera: Camera, rig: Rig) -> list[NDArray[np.float32]]:
-        """Radiance, albedo and normal of each pixel, before the denoiser."""
+        """Radiance, albedo and normal of each pixel, before the denoiser; images of lamps."""
         width, height = self.size
         samples = self.samples_per_pixel
         index = dr.arange(mi.UInt32, width * height * samples)
@@ -133,7 +133,7 @@ class MitsubaRenderer:
 
     @branching
     def _paths(self, origin: Any, direction: Any, lattice: Any, random: Any, lamps: Any) -> Any:
-        """Follow every ray; radiance, and albedo and normal of what it meets first."""
+        """Follow every ray; radiance, albedo and normal of what it meets first, images of lamps."""
         radiance, glints, weight = mi.Vector3f(0), mi.Vector3f(0), mi.Vector3f(1)
         albedo, normal = mi.Vector3f(0), mi.Vector3f(0)
         o, d = mi.Vector3f(origin), mi.Vector3f(direction)

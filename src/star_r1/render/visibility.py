@@ -1,7 +1,8 @@
 """What each pixel shows and how far away it is, from exact ray intersections. Numpy only.
 
-The renderer rounds edges in the shading only, so both agree: on 99.97 % of the pixel centres of a
-picture, the rest being where its mesh cuts a circle short. (TRANCE's own meshes have small bevels.)
+The renderer meets the same shapes and rounds edges in the shading only, so both agree on all but a
+few pixel centres, which rounding puts on either side of an edge. (TRANCE's own meshes have small
+bevels.)
 Glass hides what is behind it, as in TRANCE's flat-colour check, for the depth too.
 """
 
