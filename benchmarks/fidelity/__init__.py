@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/fidelity.py``: pictures, crops, the classifier, strips."""
