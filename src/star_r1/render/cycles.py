@@ -48,7 +48,8 @@ class CyclesRenderer:
     """Draws scenes as TRANCE did, in Blender; like ``MitsubaRenderer``, but a hundred times slower.
 
     One thread, one child process, which ends with ``close``, with the ``with`` block, or with this
-    process, however that ends. The same input gives the same bytes on the same kind of CPU.
+    process, however that ends. The same input gives the same picture but for a grey level in about
+    one of ten thousand values: Blender is not exact to the byte.
 
     ::
 
