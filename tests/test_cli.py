@@ -118,6 +118,10 @@ def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         ("score --data data --predictions good --metrics f1", "Invalid value for '--metrics': "),
         ("score --data data", "Missing option '--predictions'; see 'star-r1 score --help'"),
         ("reward --truth 2.color.pink --completion x", "--truth '2.color.pink': color 'pink' is "),
+        (
+            "reward --truth none --completion x --attributes mass",
+            "--attributes mass: attributes: 'mass' is not one of color",
+        ),
         ("reward --truth 2.color.red", "Missing option '--completion'; see 'star-r1 reward --h"),
         ("report", "Missing argument 'runs'; see 'star-r1 report --help'"),
         ("evaluate --model mini --data data", "Missing option '--out'; see 'star-r1 evaluate"),

@@ -350,20 +350,28 @@ def score(
 def reward(
     truth: Annotated[str, typer.Option(help='Such as "2.color.cyan, 0.shape.cube", or none.')],
     completion: Annotated[str, typer.Option(help="Text of the model; - reads stdin.")],
+    attributes: Annotated[
+        str, typer.Option(help="What may change; also position.")
+    ] = "color,shape,size,material",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compute the STAR reward of one completion, term by term."""
     from star_r1.reward.star import star
     from star_r1.tvr.answer import parse_answer
     from star_r1.tvr.change import parse_changes
+    from star_r1.tvr.vocabulary import Vocabulary
 
     try:
-        changes = parse_changes(truth)
+        vocabulary = Vocabulary(attributes=tuple(attributes.split(",")))
+    except ValueError as error:
+        raise UserError(f"--attributes {attributes}: {error}") from None
+    try:
+        changes = parse_changes(truth, vocabulary)
     except ValueError as error:
         raise UserError(f"--truth {truth!r}: {error}") from None
     if completion == "-":
         completion = sys.stdin.buffer.read().decode(errors="replace")
-    answer = parse_answer(completion)
+    answer = parse_answer(completion, vocabulary)
     result = star(answer, changes)
     if as_json:
         print(json.dumps(result.terms))
