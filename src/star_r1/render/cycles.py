@@ -48,8 +48,9 @@ class CyclesRenderer:
     """Draws scenes as TRANCE did, in Blender; like ``MitsubaRenderer``, but a hundred times slower.
 
     One thread, one child process, which ends with ``close``, with the ``with`` block, or with this
-    process, however that ends. The same input gives the same picture but for a grey level in about
-    one of ten thousand values: Blender is not exact to the byte.
+    process, however that ends. Where nothing is denoised, the same input gives the same bytes on
+    the same kind of CPU; a denoised picture differs by a grey level in a few pixels from process to
+    process, since Blender's denoiser rounds by where things lie in memory.
 
     ::
 
@@ -203,6 +204,8 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                # Blender leaves a folder of its own behind: in ours it goes with it.
+                env={**os.environ, "TMPDIR": folder, "TEMP": folder},
             )
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)

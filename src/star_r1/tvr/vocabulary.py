@@ -90,6 +90,9 @@ CAMERA_POSITION: Final[dict[str, tuple[float, float, float]]] = {
 """All look at the origin with z up."""
 CAMERA_JITTER: Final = 0.5
 """Each axis of each camera moves by U(-0.5, 0.5) a sample, the same before and after."""
+TOP_CAMERA_HEIGHT: Final = 12.0
+"""Of the view ``top``, which TRANCE does not have: a little farther away than its cameras, so that
+what stands at the border of the visible square is in the picture."""
 CAMERA_FOV_X: Final = 49.1343
 """Horizontal field of view in degrees: lens 35 mm on a 32 mm sensor."""
 
@@ -122,7 +125,7 @@ def camera_position(view: str) -> tuple[float, float, float]:
         return CAMERA_POSITION[view]
     away, _, height = CAMERA_POSITION["center"]
     if view == "top":
-        return 0.0, 0.0, math.hypot(away, height)
+        return 0.0, 0.0, TOP_CAMERA_HEIGHT
     if re.fullmatch(r"az(0|[1-9]\d{0,2})", view, re.ASCII) and int(view[2:]) < 360:
         azimuth = math.radians(int(view[2:]))
         return away * math.cos(azimuth), away * math.sin(azimuth), height
