@@ -169,7 +169,13 @@ def test_blender_does_not_outlive_a_killed_parent(tmp_path: Path, doing: str) ->
         time.sleep(0.05)
 
 
-def test_a_closed_renderer_draws_no_more(renderer: CyclesRenderer) -> None:
+@pytest.mark.parametrize(("samples", "denoise"), [(511, "best"), (512, "no")])
+def test_what_has_fewer_samples_than_trance_is_denoised(samples: int, denoise: str) -> None:
+    with CyclesRenderer(SIZE, samples) as one:
+        assert one.denoise == denoise
+
+
+def test_a_closed_renderer_draws_no_more() -> None:
     with CyclesRenderer(SIZE, 1) as one:
         process = one._child._process
     assert process.returncode == 0

@@ -208,7 +208,7 @@ are the same however many there are, the splits of one seed share none, and any 
 anywhere. `generate.json` has all settings. The same versions of the packages, which it names, give
 the same bytes on the same kind of processor, whatever the number of workers and machines{but}:"""
 _BUT: Final = """ (but
-for a few pixels of Cycles' pictures, which differ by one grey level each time)"""
+for a few pixels of Cycles' denoised pictures, which differ by one grey level each time)"""
 
 
 def _standard(vocabulary: Vocabulary) -> bool:
