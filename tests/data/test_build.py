@@ -183,7 +183,7 @@ def star_r1(out: Path, flags: str) -> subprocess.Popen[str]:
         "from star_r1.cli import main\n"
         "main()\n"
     )
-    flags = f"--samples 16 --seed 3 --size 56x42 --views center {flags} --out {out}"
+    flags = f"--samples 64 --seed 3 --size 56x42 --views center {flags} --out {out}"
     return subprocess.Popen(
         [sys.executable, "-c", code, "generate", *flags.split()],
         stderr=subprocess.PIPE,
@@ -199,14 +199,14 @@ def wait_for_a_shard(out: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-SAME = {"samples": 16, "seed": 3, "size": (56, 42), "views": ("center",)}
+SAME = {"samples": 64, "seed": 3, "size": (56, 42), "views": ("center",)}
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, _small_shards: None) -> Path:
     """What ``star_r1`` makes when nobody disturbs it."""
     out = tmp_path_factory.mktemp("straight") / "set"
-    assert generate(out, **SAME) == 16
+    assert generate(out, **SAME) == 64
     return out
 
 
@@ -226,7 +226,7 @@ def test_interrupted_run_is_finished_by_the_same_command(
     kept = contents(out)
     assert not [name for name in kept if name.endswith(".tmp")]
 
-    assert 0 < generate(out, **SAME) < 16
+    assert 0 < generate(out, **SAME) < 64
     assert kept.items() <= contents(straight).items()
     assert contents(out) == contents(straight)
 
@@ -241,7 +241,7 @@ def test_killed_run_is_finished_with_the_same_bytes(straight: Path, tmp_path: Pa
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
         assert not (out / "manifest.json").exists()
-    assert 0 < generate(out, **SAME) < 16
+    assert 0 < generate(out, **SAME) < 64
     assert contents(out) == contents(straight)
 
 

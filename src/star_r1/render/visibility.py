@@ -71,7 +71,7 @@ def look(scene: Scene, rig: Rig, view: str, size: tuple[int, int]) -> Sight:
     >>> rest = (Object(i, "red", "cube", "small", "rubber", (40, 40)) for i in range(1, 10))
     >>> mask, depth = look(Scene((ball, *rest)), STANDARD_RIG, "center", (320, 240))
     >>> int(mask[110, 160]), round(float(depth[110, 160]), 2)
-    (0, 10.04)
+    (0, 10.14)
     """
     camera = Camera.of(rig, view, size)
     sight = _look(scene, camera)
