@@ -178,6 +178,8 @@ def test_a_full_disk_keeps_finished_shards(
 def star_r1(out: Path, flags: str) -> subprocess.Popen[str]:
     """A real process, with shards of two samples."""
     code = (
+        # A background job of a shell, as a CI's may be, is started deaf to Ctrl-C.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, star_r1.data.settings as settings\n"
         "settings.SHARD_SAMPLES = 2\n"
         "from star_r1.cli import main\n"
@@ -221,7 +223,7 @@ def test_interrupted_run_is_finished_by_the_same_command(
     os.killpg(process.pid, signal.SIGINT)
     # Ends when the last process that could write to stderr has gone.
     printed, line = process.communicate(timeout=60)
-    assert (process.returncode, printed) == (130, "")
+    assert (process.returncode, printed) == (130, ""), line
     assert line == "interrupted; the same command goes on from what is finished\n"
     kept = contents(out)
     assert not [name for name in kept if name.endswith(".tmp")]

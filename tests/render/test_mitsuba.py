@@ -211,3 +211,16 @@ def test_a_missing_extra_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"star-r1\[render\]"):
         engine.load()
+
+
+def test_ctrl_c_while_a_loop_is_recorded_is_ctrl_c(
+    renderer: MitsubaRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(renderer, "_meet", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            renderer.render(scene_of(BALL), STANDARD_RIG, "center")
+    assert renderer.render(scene_of(BALL), STANDARD_RIG, "center").shape == (120, 160, 3)

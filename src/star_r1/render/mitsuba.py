@@ -82,7 +82,16 @@ class MitsubaRenderer:
         camera = Camera.of(rig, view, self.size)
         if scene != self._placed:
             self._objects, self._placed = Objects(scene), scene
-        *images, glints = self._trace(camera, rig)
+        try:
+            *images, glints = self._trace(camera, rig)
+        except RuntimeError as error:
+            # Dr.Jit wraps what is raised while it records a loop, Ctrl-C too.
+            cause: BaseException | None = error
+            while cause is not None:
+                if isinstance(cause, KeyboardInterrupt):
+                    raise cause from None
+                cause = cause.__cause__ or cause.__context__
+            raise
         image = np.clip(self._denoise(images) + glints, 0.0, 1.0)
         srgb = np.where(image <= 0.0031308, image * 12.92, 1.055 * image ** (1 / 2.4) - 0.055)
         picture: NDArray[np.uint8] = (srgb * 255 + 0.5).astype(np.uint8)
