@@ -35,7 +35,6 @@ from mathutils import Matrix, Vector
 
 # Fitted to published pictures, like what "published pictures" is written beside below.
 _CUBE_BEVEL, _CYLINDER_BEVEL = 0.17, 0.04  # of the half edge or radius
-_SUN_ANGLE = 0.2  # across, radians
 _FLOOR_WIDTH, _FLOOR_END, _CURVE, _WALL_HEIGHT = 60.0, -15.0, 5.0, 23.0
 _LINE_WIDTH, _LINE_HEIGHT, _LINE_RADIANCE = 0.012, 0.01, 0.5
 
@@ -154,7 +153,7 @@ class Studio:
 
     def _add_sun(self) -> None:
         data = bpy.data.lights.new("sun", "SUN")
-        data.energy, data.angle = self.setup["sun_irradiance"], _SUN_ANGLE
+        data.energy, data.angle = self.setup["sun_irradiance"], self.setup["sun_angle"]
         sun = self._place("sun", data)
         sun.rotation_euler = _from(self.setup["toward_sun"])
         sun.visible_camera = False

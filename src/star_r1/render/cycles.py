@@ -133,6 +133,7 @@ class CyclesRenderer:
             "lamps": {name: lamp._asdict() for name, lamp in studio.LAMPS.items()},
             "toward_sun": studio.TOWARD_SUN,
             "sun_irradiance": studio.SUN_IRRADIANCE,
+            "sun_angle": studio.SUN_ANGLE,
             "line_at": studio.LINE_AT,
         }
 
