@@ -16,9 +16,11 @@ from star_r1.train.grpo import (
     StarGRPOTrainer,
     prompts_of,
 )
-from star_r1.train.shared_prompt import Prompts, sample, warpers
+from star_r1.train.shared_prompt import encode as encode_prompts
+from star_r1.train.shared_prompt import sample, warpers
 
 G, PROMPTS, LENGTH = 3, 4, 10
+GROUP = torch.arange(PROMPTS).repeat_interleave(G)
 TRAINERS = [StarGRPOTrainer, SharedPromptGRPOTrainer]
 
 
@@ -151,7 +153,7 @@ def test_sampling_draws_from_the_log_probs_of_the_plain_forward(build: Any) -> N
     """The distribution of every step, as seen by a warper, against one pass over the result."""
     trainer = build(SharedPromptGRPOTrainer)
     rows = rows_of(trainer)[::G]
-    prompts = Prompts.encode(rows, trainer.model.model, trainer.processing_class)
+    prompts = encode_prompts(rows, trainer.model.model, trainer.processing_class)
     seen: list[torch.Tensor] = []
 
     class Recorder(LogitsProcessor):
@@ -159,10 +161,9 @@ def test_sampling_draws_from_the_log_probs_of_the_plain_forward(build: Any) -> N
             seen.append(scores.log_softmax(-1))
             return scores
 
-    end = trainer.eos_token_ids[0]
     warp = LogitsProcessorList([Recorder()])
-    groups = sample(trainer.model, prompts, G, LENGTH, [end], end, warp)
-    completions = [ids for group in groups for ids in group]
+    numbers = torch.rand(G * PROMPTS, LENGTH, generator=torch.Generator().manual_seed(0))
+    completions = sample(trainer.model, prompts, GROUP, numbers, [], warp)
     steps = torch.stack(seen, dim=1)  # (U x G, C, V)
     tokens = torch.zeros(len(completions), LENGTH, dtype=torch.long)
     mask = torch.zeros_like(tokens)
@@ -184,27 +185,27 @@ def test_sampling_draws_from_the_log_probs_of_the_plain_forward(build: Any) -> N
 def test_greedy_sampling_equals_hf_generate(build: Any) -> None:
     trainer = build(SharedPromptGRPOTrainer, top_k=1)
     rows = rows_of(trainer)[::G]
-    prompts = Prompts.encode(rows, trainer.model.model, trainer.processing_class)
-    ends, pad = trainer.eos_token_ids, trainer.processing_class.tokenizer.pad_token_id
-    found = sample(trainer.model, prompts, G, LENGTH, ends, pad, warpers(trainer.args))
+    prompts = encode_prompts(rows, trainer.model.model, trainer.processing_class)
+    numbers, ends = torch.rand(G * PROMPTS, LENGTH), trainer.eos_token_ids
+    found = sample(trainer.model, prompts, GROUP, numbers, ends, warpers(trainer.args))
     inputs = encode(trainer, rows)
     generated = trainer.model.generate(**inputs, do_sample=False, max_new_tokens=LENGTH)
     expected = generated[:, inputs["input_ids"].shape[1] :].tolist()
-    assert found == [[ids] * G for ids in expected]
+    assert found == [ids for ids in expected for _ in range(G)]
     assert len({tuple(ids) for ids in expected}) > 1
 
 
 def test_sampling_stops_at_the_end_token_and_follows_the_seed(build: Any) -> None:
     trainer = build(SharedPromptGRPOTrainer)
     rows = [trainer.train_dataset[prompt] for prompt in range(PROMPTS)]
-    prompts = Prompts.encode(rows, trainer.model.model, trainer.processing_class)
+    prompts = encode_prompts(rows, trainer.model.model, trainer.processing_class)
     ends = list(range(0, len(trainer.processing_class.tokenizer), 8))  # an eighth of all tokens
 
-    def draw(seed: int) -> list[list[list[int]]]:
-        torch.manual_seed(seed)
-        return sample(trainer.model, prompts, G, 40, ends, 0, warpers(trainer.args))
+    def draw(seed: int) -> list[list[int]]:
+        numbers = torch.rand(G * PROMPTS, 40, generator=torch.Generator().manual_seed(seed))
+        return sample(trainer.model, prompts, GROUP, numbers, ends, warpers(trainer.args))
 
-    completions = [ids for group in draw(0) for ids in group]
+    completions = draw(0)
     assert len({tuple(ids) for ids in completions}) > 1
     for ids in completions:
         assert not set(ids[:-1]) & set(ends)

@@ -1,104 +1,121 @@
-"""GRPO on Qwen2.5-VL with each prompt computed once for all its completions.
+"""GRPO on Qwen's vision-language models with each prompt computed once for all its completions.
 
-All G completions of a group continue one prompt with the same two pictures. TRL repeats prompt and
-pictures G times in sampling, in the reference model and in the update. Here a prompt is encoded
-once; its completions attend to its keys and values. Everything else of TRL stays as it is, and so
-do the numbers: log-probabilities and gradients equal TRL's to rounding (tests/invariants).
+All G completions of a group continue one prompt with the same pictures. TRL repeats prompt and
+pictures G times, in sampling, in the reference model and in the update. Here the vision tower sees
+a prompt once, and
 
-Shapes: U prompts of P tokens (padded on the left), B completions of C tokens (on the right),
-G completions a prompt, H hidden size, V vocabulary.
+- the update packs prompt and completions into one row without padding: ``P c1 c2 ... cG``. A
+  completion attends to the prompt and to itself, and its positions continue the prompt's. The
+  layers run as they are, so LoRA, gradient checkpointing and sharding need nothing of their own;
+  only the attention function knows of the row, and it calls the kernels of plain attention on the
+  blocks that are not masked, so that no (T, T) mask exists;
+- sampling prefills a prompt once and gives each completion a copy of its keys and values.
+
+Everything else of TRL stays as it is, and so do the numbers: log-probabilities and gradients equal
+TRL's to rounding (tests/invariants).
+
+Shapes: U prompts of P tokens each (P differs), B completions of at most C tokens, G of them a
+prompt, T tokens in the packed row, H hidden size, V vocabulary.
 """
 
+import math
 import types
-from collections import Counter
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from datasets import Image
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
     DynamicCache,
     LogitsProcessorList,
     MinPLogitsWarper,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
+from trl.trainer.utils import split_tensor_dict
+
+MODELS: Final = (
+    Qwen2VLForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
+"""Whose prompts can be shared."""
+ATTENTION: Final = "shared_prompt"
+"""The name under which transformers knows ``packed_attention``."""
+COMPACT_BELOW: Final = 0.75
+"""Stopped rows are dropped from sampling once so small a share of the rows still grows."""
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """U encoded prompts, each with the same number of pictures.
+class Prompt:
+    """One encoded prompt of P tokens.
 
     Attributes:
-        input_ids, attention_mask: (U, P).
-        position_ids: (3, U, P), Qwen2.5-VL's temporal, height and width positions.
-        next_position: (U,), the position of a completion's first token.
-        pixel_values: U tensors (patches of the prompt's pictures, patch size).
-        image_grid_thw: (U, pictures, 3).
-        features: U tensors (visual tokens of the prompt, H), once the vision tower has seen them.
+        input_ids: (P,).
+        position_ids: (3, P), temporal, height and width positions (mrope).
+        next_position: the position of a completion's first token.
+        pictures: as the dataset holds them, decoded.
+        pixel_values: (patches of all its pictures, patch size).
+        image_grid_thw: (pictures, 3), in patches.
+        features: once the vision tower has seen the pictures: its output (visual tokens, H), and
+            for Qwen3-VL what goes into the first layers (deepstack), each of the same shape.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
     position_ids: Tensor
-    next_position: Tensor
-    pixel_values: Sequence[Tensor]
+    next_position: int
+    pictures: Sequence[Any]
+    pixel_values: Tensor
     image_grid_thw: Tensor
-    features: Sequence[Tensor] | None = None
+    features: tuple[Tensor, ...] | None = None
 
-    @classmethod
-    def encode(cls, rows: Sequence[dict[str, Any]], backbone: Any, processor: Any) -> "Prompts":
-        """Encode rows with ``prompt`` (messages) and ``images`` (pictures, or undecoded ones)."""
-        pictures = [[_decode(picture) for picture in row["images"]] for row in rows]
-        messages = [
-            prepare_multimodal_messages(row["prompt"], images)
-            for row, images in zip(rows, pictures, strict=True)
-        ]
-        texts = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        batch = processor(
-            images=pictures, text=texts, padding=True, padding_side="left", return_tensors="pt"
-        ).to(backbone.device)
-        position_ids, delta = backbone.get_rope_index(**batch)
-        grids = batch["image_grid_thw"].view(len(rows), -1, 3)
-        return cls(
-            batch["input_ids"],
-            batch["attention_mask"],
-            position_ids,
-            batch["attention_mask"].sum(1) + delta[:, 0],
-            torch.split(batch["pixel_values"], grids.prod(-1).sum(-1).tolist()),
-            grids,
-        )
 
-    def select(self, index: Tensor) -> "Prompts":
-        """The prompts at ``index`` (distinct numbers in [0, U))."""
-        numbers = index.tolist()
-        return Prompts(
-            self.input_ids[index],
-            self.attention_mask[index],
-            self.position_ids[:, index],
-            self.next_position[index],
-            [self.pixel_values[n] for n in numbers],
-            self.image_grid_thw[index],
-            None if self.features is None else [self.features[n] for n in numbers],
+def encode(rows: Sequence[dict[str, Any]], backbone: Any, processor: Any) -> list[Prompt]:
+    """Encode rows with ``prompt`` (messages) and ``images`` (pictures, or undecoded ones)."""
+    pictures = [[_decode(picture) for picture in row["images"]] for row in rows]
+    messages = [
+        prepare_multimodal_messages(row["prompt"], images)
+        for row, images in zip(rows, pictures, strict=True)
+    ]
+    texts = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    batch = processor(
+        images=pictures, text=texts, padding=True, padding_side="left", return_tensors="pt"
+    ).to(backbone.device)
+    positions, delta = backbone.get_rope_index(**batch)
+    masks = batch["attention_mask"].bool()
+    grids = torch.split(batch["image_grid_thw"], [len(images) for images in pictures])
+    patches = torch.split(batch["pixel_values"], [int(g.prod(-1).sum()) for g in grids])
+    return [
+        Prompt(
+            batch["input_ids"][row, mask],
+            positions[:, row, mask],
+            int(mask.sum() + delta[row, 0]),
+            pictures[row],
+            patches[row],
+            grids[row],
         )
-
-    def see(self, backbone: Any) -> "Prompts":
-        """The same with ``features``, from the vision tower of ``backbone``."""
-        output = backbone.get_image_features(
-            torch.cat(tuple(self.pixel_values)), self.image_grid_thw.flatten(0, 1), return_dict=True
-        )
-        merged = backbone.config.vision_config.spatial_merge_size**2
-        sizes = (self.image_grid_thw.prod(-1).sum(-1) // merged).tolist()
-        return replace(self, features=torch.split(torch.cat(output.pooler_output), sizes))
+        for row, mask in enumerate(masks)
+    ]
 
 
 def _decode(picture: Any) -> Any:
@@ -106,60 +123,232 @@ def _decode(picture: Any) -> Any:
     return Image().decode_example(picture) if isinstance(picture, dict) else picture
 
 
-def _prefill(backbone: Any, prompts: Prompts) -> tuple[Tensor, DynamicCache]:
-    """The last hidden state (U, H) and the keys and values of the prompts."""
-    if prompts.features is None:
-        prompts = prompts.see(backbone)
-    embeddings = backbone.get_input_embeddings()(prompts.input_ids)
-    pictures = (prompts.input_ids == backbone.config.image_token_id).unsqueeze(-1)
-    assert prompts.features is not None
-    features = torch.cat(tuple(prompts.features)).to(embeddings.dtype)
-    embeddings = embeddings.masked_scatter(pictures, features)
-    cache = DynamicCache(config=backbone.config.text_config)
-    output = backbone.language_model(
-        inputs_embeds=embeddings,
-        attention_mask=prompts.attention_mask,
-        position_ids=prompts.position_ids,
-        past_key_values=cache,
-        use_cache=True,
+def see(prompts: Sequence[Prompt], backbone: Any) -> list[Prompt]:
+    """The prompts with ``features``, from the vision tower of ``backbone``."""
+    output = backbone.get_image_features(
+        torch.cat([prompt.pixel_values for prompt in prompts]),
+        torch.cat([prompt.image_grid_thw for prompt in prompts]),
+        return_dict=True,
     )
-    return output.last_hidden_state[:, -1], cache
+    levels = [torch.cat(output.pooler_output)]
+    levels += [torch.cat(level) for level in getattr(output, "deepstack_features", None) or ()]
+    merged = backbone.config.vision_config.spatial_merge_size**2
+    sizes = [int(prompt.image_grid_thw.prod(-1).sum()) // merged for prompt in prompts]
+    features = zip(*(torch.split(level, sizes) for level in levels), strict=True)
+    return [replace(p, features=own) for p, own in zip(prompts, features, strict=True)]
 
 
-def complete_hidden(
-    backbone: Any, prompts: Prompts, group: Tensor, completion_ids: Tensor, completion_mask: Tensor
-) -> Tensor:
-    """The hidden states that predict each completion token, (B, C, H); ``group`` (B,) in [0, U)."""
-    last, cache = _prefill(backbone, prompts)
-    for layer in cache.layers:  # index_select, because its backward adds in a fixed order
-        layer.keys = layer.keys.index_select(0, group)
-        layer.values = layer.values.index_select(0, group)
-    steps = torch.arange(completion_ids.shape[1] - 1, device=completion_ids.device)
-    positions = prompts.next_position[group, None] + steps
-    output = backbone.language_model(
-        inputs_embeds=backbone.get_input_embeddings()(completion_ids[:, :-1]),
-        attention_mask=torch.cat([prompts.attention_mask[group], completion_mask[:, :-1]], dim=1),
-        position_ids=positions.expand(3, -1, -1),
-        past_key_values=cache,
-        use_cache=True,
+def _embed(
+    backbone: Any, prompts: Sequence[Prompt], input_ids: Tensor, is_picture: Tensor
+) -> dict[str, Any]:
+    """Arguments of the language model: tokens embedded, and visual features where they belong."""
+    if any(prompt.features is None for prompt in prompts):
+        prompts = see(prompts, backbone)
+    levels = [
+        torch.cat(level)
+        for level in zip(*(prompt.features or () for prompt in prompts), strict=True)
+    ]
+    embeddings = backbone.get_input_embeddings()(input_ids)
+    first = levels[0].to(embeddings.dtype)
+    arguments = {"inputs_embeds": embeddings.masked_scatter(is_picture.unsqueeze(-1), first)}
+    if levels[1:]:
+        arguments |= {"visual_pos_masks": is_picture, "deepstack_visual_embeds": levels[1:]}
+    return arguments
+
+
+# --- the update: one row -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A prompt and its completions in the packed row.
+
+    Attributes:
+        start, prompt, end: where the prompt begins, how long it is, where its completions end.
+        index: (G, C), where in the completions' part of the segment each token stands.
+        mask: (G, C), which of them exist.
+    """
+
+    start: int
+    prompt: int
+    end: int
+    index: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """Prompts and completions packed into one row of T tokens.
+
+    Attributes:
+        input_ids: (1, T). The last token of a completion predicts nothing and is left out.
+        position_ids: (3, 1, T).
+        is_picture: (1, T), the placeholders of the visual features.
+        segments: what may attend to what.
+        sources: (N,), where in the row each of the N completion tokens is predicted.
+        targets: (N,), these tokens, in the order of ``slots``.
+        slots: (N,), where each stands in the flattened (B, C).
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    is_picture: Tensor
+    segments: tuple[Segment, ...]
+    sources: Tensor
+    targets: Tensor
+    slots: Tensor
+
+    def unpack(self, values: Tensor, shape: Sequence[int]) -> Tensor:
+        """Values (1, N) of the completion tokens as (B, C), zero where there is no token."""
+        return values.new_zeros(math.prod(shape)).index_copy(0, self.slots, values[0]).view(shape)
+
+
+def pack(
+    prompts: Sequence[Prompt],
+    group: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    image_token_id: int,
+) -> Row:
+    """Pack completions (B, C), ended by ``completion_mask``, of ``prompts[group]``, group (B,)."""
+    device, width = completion_ids.device, completion_ids.shape[1]
+    owners, lengths = group.tolist(), completion_mask.sum(1).tolist()
+    ids, positions, pictures, segments, sources, targets, slots = [], [], [], [], [], [], []
+    start = 0
+    for number, prompt in enumerate(prompts):
+        size = len(prompt.input_ids)
+        ids.append(prompt.input_ids)
+        positions.append(prompt.position_ids)
+        pictures.append(prompt.input_ids == image_token_id)
+        counts, offset = [], 0
+        for completion, (owner, length) in enumerate(zip(owners, lengths, strict=True)):
+            if owner != number or length == 0:
+                continue
+            tokens = completion_ids[completion, :length]
+            ids.append(tokens[:-1])
+            steps = torch.arange(length - 1, device=device)
+            positions.append((prompt.next_position + steps).expand(3, -1))
+            pictures.append(torch.zeros(length - 1, dtype=torch.bool, device=device))
+            here = torch.arange(length, device=device) + (start + size + offset - 1)
+            here[0] = start + size - 1
+            sources.append(here)
+            targets.append(tokens)
+            slots.append(torch.arange(length, device=device) + completion * width)
+            counts.append(length - 1)
+            offset += length - 1
+        steps = torch.arange(max(counts, default=0), device=device)
+        sizes = torch.tensor(counts, dtype=torch.long, device=device)[:, None]
+        mask = steps < sizes
+        index = (sizes.cumsum(0) - sizes + steps).where(mask, 0)
+        segments.append(Segment(start, size, start + size + offset, index, mask))
+        start += size + offset
+    empty = [torch.zeros(0, dtype=torch.long, device=device)]
+    return Row(
+        torch.cat(ids)[None],
+        torch.cat(positions, dim=1)[:, None],
+        torch.cat(pictures)[None],
+        tuple(segments),
+        torch.cat(sources or empty),
+        torch.cat(targets or empty),
+        torch.cat(slots or empty),
     )
-    return torch.cat([last[group].unsqueeze(1), output.last_hidden_state], dim=1)
 
 
-def _shared_forward(
-    self: Any,
-    *args: Any,
-    prompts: Prompts | None = None,
-    group: Tensor | None = None,
-    completion_ids: Tensor | None = None,
-    completion_mask: Tensor | None = None,
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    segments: tuple[Segment, ...] | None = None,
     **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of a packed row by ``segments``, or transformers' sdpa attention without them.
+
+    Args:
+        module: the attention module.
+        query: (1, heads, T, head size); ``key`` and ``value``: (1, key heads, T, head size).
+        attention_mask: of the plain form; a packed row has none.
+        scaling, dropout: of the scores.
+        segments: the packed row's.
+        **kwargs: of the plain form.
+
+    Returns:
+        (1, T, heads, head size), and None for the weights, as transformers wants it.
+    """
+    if segments is None:
+        output, _ = sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=scaling,
+            dropout=dropout,
+            **kwargs,
+        )
+        return output, None
+    shared = {
+        "scale": scaling,
+        "dropout_p": dropout,
+        "enable_gqa": query.shape[1] != key.shape[1],
+    }
+    parts = []
+    for segment in segments:
+        inner = segment.start + segment.prompt
+        q, k, v = (x[:, :, segment.start : inner] for x in (query, key, value))
+        parts.append(
+            scaled_dot_product_attention(q, k, v, is_causal=True, **shared)[0].transpose(0, 1)
+        )
+        many, steps = segment.index.shape
+        if segment.end == inner:
+            continue
+        own_q, own_k, own_v = (  # (G, heads, C, head size)
+            x[0, :, inner : segment.end]
+            .index_select(1, segment.index.flatten())
+            .unflatten(1, (many, steps))
+            .transpose(0, 1)
+            for x in (query, key, value)
+        )
+        all_k = torch.cat([k.expand(many, -1, -1, -1), own_k], dim=2)
+        all_v = torch.cat([v.expand(many, -1, -1, -1), own_v], dim=2)
+        causal = causal_lower_right(steps, segment.prompt + steps)
+        output = scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=causal, **shared)
+        parts.append(output.transpose(1, 2)[segment.mask])
+    return torch.cat(parts)[None], None
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+def _forward(
+    self: Any, *args: Any, prompts: Sequence[Prompt] | None = None, row: Any = None, **kwargs: Any
 ) -> Any:
-    """``Qwen2_5_VLModel.forward``, with a second form for the completions of shared prompts."""
-    if prompts is None or group is None or completion_ids is None or completion_mask is None:
+    """The backbone's ``forward``, with a second form for a packed row: states (1, N, H).
+
+    It is reached through the model's own ``forward``, as DDP, FSDP and DeepSpeed need it.
+    """
+    if prompts is None:
         return type(self).forward(self, *args, **kwargs)
-    hidden = complete_hidden(self, prompts, group, completion_ids, completion_mask)
-    return BaseModelOutputWithPast(last_hidden_state=hidden)
+    output = self.language_model(
+        **_embed(self, prompts, row.input_ids, row.is_picture),
+        position_ids=row.position_ids,
+        use_cache=False,
+        segments=row.segments,
+    )
+    return BaseModelOutputWithPast(last_hidden_state=output.last_hidden_state[:, row.sources])
+
+
+def share(model: Any) -> None:
+    """Teach ``model`` (a member of ``MODELS``) the packed row."""
+    model.model.forward = types.MethodType(_forward, model.model)
+    model.model.language_model.config._attn_implementation = ATTENTION
+
+
+# --- sampling ------------------------------------------------------------------------------------
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -179,71 +368,120 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append (U, heads, n, head size); returns all columns so far."""
+        """Append (B, heads, n, head size); returns all columns so far."""
         start, self._length = self._length, self._length + key_states.shape[2]
         self._keys[:, :, start : self._length] = key_states
         self._values[:, :, start : self._length] = value_states
+        return self._view()
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all but ``rows``."""
+        self._keys, self._values = self._keys[rows], self._values[rows]
+        self._view()
+
+    def _view(self) -> tuple[Tensor, Tensor]:
         self.keys = self._keys[:, :, : self._length]
         self.values = self._values[:, :, : self._length]
         return self.keys, self.values
 
 
+def _prefill(backbone: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, DynamicCache, Tensor]:
+    """Last hidden states (U, H), keys and values, and mask (U, P) of prompts padded on the left."""
+    ids, mask = (
+        pad_sequence(rows, batch_first=True, padding_side="left")
+        for rows in (
+            [prompt.input_ids for prompt in prompts],
+            [torch.ones_like(prompt.input_ids) for prompt in prompts],
+        )
+    )
+    positions = pad_sequence(
+        [prompt.position_ids.T for prompt in prompts], batch_first=True, padding_side="left"
+    )
+    cache = DynamicCache(config=backbone.config.text_config)
+    is_picture = (ids == backbone.config.image_token_id) & mask.bool()
+    output = backbone.language_model(
+        **_embed(backbone, prompts, ids, is_picture),
+        attention_mask=mask,
+        position_ids=positions.permute(2, 0, 1),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.last_hidden_state[:, -1], cache, mask.bool()
+
+
 @torch.no_grad()
 def sample(
-    model: Qwen2_5_VLForConditionalGeneration,
-    prompts: Prompts,
-    group_size: int,
-    max_new_tokens: int,
+    model: Any,
+    prompts: Sequence[Prompt],
+    group: Tensor,
+    uniforms: Tensor,
     end_ids: Sequence[int],
-    pad_id: int,
     warp: LogitsProcessorList,
-) -> list[list[list[int]]]:
-    """Sample ``group_size`` completions a prompt: U lists of G lists of token ids.
+) -> list[list[int]]:
+    """Sample B completions: lists of token ids, up to and with the first end token.
 
-    The completions of a prompt advance side by side in one row: step t appends G columns to the
-    row's keys, and completion g sees the prompt and its own columns only.
+    Args:
+        model: a member of ``MODELS``.
+        prompts: U prompts.
+        group: (B,), which prompt each completion continues.
+        uniforms: (B, C), each in [0, 1): the t-th token of a completion is where the cumulative
+            distribution passes the t-th of them. So a completion depends on its own numbers
+            alone, not on what is sampled beside it.
+        end_ids: the tokens that end a completion.
+        warp: what is done to the logits first.
     """
     backbone = model.model
-    ends = torch.tensor(end_ids, device=model.device)
-    last, cache = _prefill(backbone, prompts)
+    ends = torch.tensor(end_ids, device=group.device)
+    room = uniforms.shape[1]
+    last, cache, mask = _prefill(backbone, prompts)
     cache.layers = [
-        _RoomyLayer(layer.keys, layer.values, group_size * max_new_tokens) for layer in cache.layers
+        _RoomyLayer(layer.keys[group], layer.values[group], room) for layer in cache.layers
     ]
-    rows = len(last)
-    logits = model.lm_head(last).unsqueeze(1).expand(-1, group_size, -1)
-    mask = prompts.attention_mask.bool()[:, None, None].expand(-1, 1, group_size, -1)
-    own = torch.eye(group_size, dtype=torch.bool, device=model.device).expand(rows, 1, -1, -1)
-    done = torch.zeros(rows, group_size, dtype=torch.bool, device=model.device)
-    columns = []
-    for step in range(max_new_tokens):
-        scores = warp(None, logits.flatten(0, 1).float())
-        tokens = torch.multinomial(scores.softmax(-1), 1).view(rows, group_size)
-        tokens = tokens.masked_fill(done, pad_id)
-        columns.append(tokens)
-        done |= torch.isin(tokens, ends)
-        if done.all():
+    logits, mask = model.lm_head(last)[group], mask[group]
+    position = torch.tensor([p.next_position for p in prompts], device=group.device)[group]
+    alive, going = torch.arange(len(group)), torch.ones(len(group), dtype=torch.bool)
+    completions: list[list[int]] = [[] for _ in group]
+    for step in range(room):
+        cdf = warp(None, logits.float()).softmax(-1).double().cumsum(-1)
+        reached = uniforms[alive, step].to(cdf)[:, None] * cdf[:, -1:]
+        tokens = torch.searchsorted(cdf, reached, right=True)
+        for row, token in zip(alive[going].tolist(), tokens.cpu()[going, 0].tolist(), strict=True):
+            completions[row].append(token)
+        going &= ~torch.isin(tokens[:, 0], ends).cpu()
+        if step == room - 1 or not going.any():
             break
-        mask = torch.cat([mask, own], dim=-1)
-        positions = (prompts.next_position + step)[None, :, None].expand(3, -1, group_size)
+        if going.sum() < COMPACT_BELOW * len(going):
+            rows = going.nonzero()[:, 0].to(group.device)
+            tokens, mask, position = tokens[rows], mask[rows], position[rows]
+            alive, going = alive[going], going[going]
+            for layer in cache.layers:
+                layer.keep(rows)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         hidden = backbone.language_model(
             inputs_embeds=backbone.get_input_embeddings()(tokens),
-            attention_mask={"full_attention": mask},
-            position_ids=positions,
+            attention_mask=mask[:, None, None],
+            position_ids=(position + step)[None, :, None].expand(3, -1, -1),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = model.lm_head(hidden)
-    completions = torch.stack(columns, dim=-1)  # (U, G, C)
-    ended = torch.isin(completions, ends).int()
-    kept = ended.cumsum(-1) - ended == 0  # up to and with the first end
-    return [
-        [ids[keep].tolist() for ids, keep in zip(*group, strict=True)]
-        for group in zip(completions, kept, strict=True)
-    ]
+        logits = model.lm_head(hidden[:, 0])
+    return completions
+
+
+def uniforms(seed: int, step: int, name: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Numbers in [0, 1) for the completions of prompt ``name`` at ``step``: (G, C), float64.
+
+    >>> uniforms(0, 1, "000001-center", (2, 3)).shape
+    (2, 3)
+    """
+    return np.random.default_rng([seed, step, zlib.crc32(name.encode())]).random(size)
+
+
+# --- the trainer ---------------------------------------------------------------------------------
 
 
 class SharedPrompt:
-    """Mixin for TRL's GRPOTrainer on Qwen2.5-VL, full or LoRA; ``obstacle`` says where not.
+    """Mixin for TRL's GRPOTrainer on ``MODELS``, full or LoRA; ``obstacle`` says where not.
 
     The rows need an ``id`` that names the prompt.
     """
@@ -254,9 +492,9 @@ class SharedPrompt:
         trainer: Any = self
         for model in (trainer.model, trainer.ref_model):
             if model is not None:
-                backbone = self._unwrap(model).model
-                backbone.forward = types.MethodType(_shared_forward, backbone)
-        self._prompts: dict[str, Prompts] = {}
+                share(self._unwrap(model))
+        self._prompts: dict[str, list[Prompt]] = {}
+        self._names: list[str] = []
         self._group = torch.empty(0)
 
     def _unwrap(self, model: Any) -> Any:
@@ -267,52 +505,78 @@ class SharedPrompt:
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"  # type: ignore[attr-defined]
 
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As GRPOTrainer, but the completions of a prompt stay together.
+
+        TRL shuffles them over the batches that it splits a generation batch into, each of which
+        would have to compute most prompts again. Within an optimizer step the order changes
+        nothing; between several on one generation batch, each now has whole groups.
+        """
+        trainer: Any = self
+        if self._mode == "eval":
+            return trainer._generate_and_score_completions(generation_batch)
+        parts = trainer.args.steps_per_generation
+        if trainer._step % (parts * trainer.num_iterations) == 0 or not trainer._buffered_inputs:
+            scored = trainer._generate_and_score_completions(generation_batch)
+            trainer._buffered_inputs = split_tensor_dict(scored, parts)
+        return trainer._buffered_inputs[trainer._step % parts]
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Encode each prompt once; TRL gets the rows without pictures."""
         trainer: Any = self
         rows = {row["id"]: row for row in inputs}
         numbers = {name: number for number, name in enumerate(rows)}
         backbone = self._unwrap(trainer.model).model
-        prompts = Prompts.encode(list(rows.values()), backbone, trainer.processing_class)
-        if not any(p.requires_grad for p in backbone.visual.parameters()):
+        prompts = encode(list(rows.values()), backbone, trainer.processing_class)
+        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        if not sharded and not any(p.requires_grad for p in backbone.visual.parameters()):
             with torch.no_grad():
-                prompts = prompts.see(backbone)
+                prompts = see(prompts, backbone)
         self._prompts[self._mode] = prompts
-        group = torch.tensor([numbers[row["id"]] for row in inputs], device=backbone.device)
+        self._names = [row["id"] for row in inputs]
+        group = torch.tensor([numbers[name] for name in self._names], device=backbone.device)
         self._group = group
         output: dict[str, Any] = super()._generate_and_score_completions(  # type: ignore[misc]
             [{key: value for key, value in row.items() if key != "images"} for row in inputs]
         )
-        return {**output, "group": group}  # TRL shuffles and splits it with the rest
+        return {**output, "group": group}  # TRL splits it with the rest
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The tokens of the encoded prompts, one list a completion."""
-        encoded = self._prompts[self._mode]
-        masked = zip(encoded.input_ids, encoded.attention_mask.bool(), strict=True)
-        tokens = [ids[mask].tolist() for ids, mask in masked]
+        tokens = [prompt.input_ids.tolist() for prompt in self._prompts[self._mode]]
         return [tokens[number] for number in self._group.tolist()], None, {}
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], None]:
-        """Sample as many completions of each prompt as the batch has rows of it."""
+        """Sample by ``sample``."""
         trainer: Any = self
-        order = self._group.tolist()
-        seen: Counter[int] = Counter()
-        slots = []
-        for number in order:
-            slots.append((number, seen[number]))
-            seen[number] += 1
-        completions = sample(
-            self._unwrap(trainer.model),
-            self._prompts[self._mode],
-            max(seen.values()),
-            trainer.max_completion_length,
-            trainer.eos_token_ids,
-            trainer.processing_class.tokenizer.pad_token_id,
-            warpers(trainer.args),
+        model = self._unwrap(trainer.model)
+        with trainer.accelerator.autocast():
+            completions = sample(
+                model,
+                self._prompts[self._mode],
+                self._group,
+                torch.from_numpy(self._uniforms()),
+                trainer.eos_token_ids,
+                warpers(trainer.args),
+            )
+        return completions, None
+
+    def _uniforms(self) -> np.ndarray[Any, Any]:
+        """(B, C): they follow from seed, step and prompt, whatever process samples a completion."""
+        trainer: Any = self
+        many = trainer.num_generations if self._mode == "train" else trainer.num_generations_eval
+        size = (many, trainer.max_completion_length)
+        tables = {
+            name: uniforms(trainer.args.seed, trainer.state.global_step, name, size)
+            for name in set(self._names)
+        }
+        # a group may lie across processes, each of which holds as many rows
+        first = trainer.accelerator.process_index * len(self._names)
+        return np.stack(
+            [tables[name][(first + row) % many] for row, name in enumerate(self._names)]
         )
-        return [completions[number][slot] for number, slot in slots], None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -325,24 +589,23 @@ class SharedPrompt:
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
         """Log-probabilities (B, C), and entropies; each prompt is computed once a batch."""
-        group = self._group
         completion_ids = input_ids[:, -logits_to_keep:]
         completion_mask = attention_mask[:, -logits_to_keep:]
+        prompts, config = self._prompts[self._mode], self._unwrap(model).config
         log_probs, entropies = [], []
-        size = batch_size or len(group)
-        for rows in (slice(start, start + size) for start in range(0, len(group), size)):
-            used, local = torch.unique(group[rows], return_inverse=True)
+        size = batch_size or len(input_ids)
+        for rows in (slice(start, start + size) for start in range(0, len(input_ids), size)):
+            used, local = torch.unique(self._group[rows], return_inverse=True)
+            chosen = [prompts[number] for number in used.tolist()]
+            ids, mask = completion_ids[rows], completion_mask[rows]
+            row = pack(chosen, local, ids, mask, config.image_token_id)
             with self.accelerator.autocast():  # type: ignore[attr-defined]
                 output = model(
-                    prompts=self._prompts[self._mode].select(used),
-                    group=local,
-                    completion_ids=completion_ids[rows],
-                    completion_mask=completion_mask[rows],
-                    shift_labels=completion_ids[rows].masked_fill(completion_mask[rows] == 0, -100),
-                    fused_lm_head=True,
+                    prompts=chosen, row=row, shift_labels=row.targets[None], fused_lm_head=True
                 )
-            log_probs.append(output.log_probs)
-            entropies.append(output.entropy)
+            log_probs.append(row.unpack(output.log_probs, ids.shape))
+            if compute_entropy:
+                entropies.append(row.unpack(output.entropy, ids.shape))
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -367,14 +630,13 @@ def warpers(args: GRPOConfig) -> LogitsProcessorList:
 
 def obstacle(model: Any, args: GRPOConfig) -> str | None:
     """Why prompts cannot be shared under ``args``, or None where they can."""
+    sharded = bool(args.fsdp) or args.deepspeed is not None
+    known = ", ".join(model.__name__ for model in MODELS)
     reasons = {
-        f"{type(model).__name__} is not Qwen2.5-VL": not isinstance(
-            model, Qwen2_5_VLForConditionalGeneration
-        ),
-        "gradient checkpointing drops the keys of the prompt": args.gradient_checkpointing,
-        "FSDP or DeepSpeed": bool(args.fsdp) or args.deepspeed is not None,
+        f"{type(model).__name__} is none of {known}": not isinstance(model, MODELS),
+        "FSDP or DeepSpeed without vLLM": sharded and not args.use_vllm,
         "repetition_penalty": args.repetition_penalty != 1,
-        "generation_kwargs": bool(args.generation_kwargs),
+        "generation_kwargs": bool(args.generation_kwargs) and not args.use_vllm,
         "cache_implementation": args.cache_implementation is not None,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
