@@ -30,6 +30,19 @@ class StarArguments:
         default="float32",
         metadata={"choices": ["float32", "bfloat16", "float16"], "help": "Of the weights."},
     )
+    attn_implementation: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Attention of the model: sdpa (transformers' choice), flash_attention_2, ... "
+            "Shared prompts keep their own for the language model."
+        },
+    )
+    min_pixels: int | None = dataclasses.field(
+        default=None, metadata={"help": "Smaller pictures are enlarged; the default: the model's."}
+    )
+    max_pixels: int | None = dataclasses.field(
+        default=None, metadata={"help": "Larger pictures are reduced; the default: the model's."}
+    )
     data: str = dataclasses.field(
         default="", metadata={"help": "Folder that 'star-r1 generate' wrote; required."}
     )
@@ -51,6 +64,10 @@ class StarArguments:
         # "all-linear" would reach into the vision tower
         default=r".*language_model.*(q_proj|v_proj)$",
         metadata={"help": "Regular expression of the modules that get an adapter."},
+    )
+    dry_run: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Show data, schedule and memory, and what cannot work; start nothing."},
     )
     threads: int | None = dataclasses.field(
         default=None, metadata={"help": "CPU threads of torch; the default is torch's own choice."}

@@ -30,6 +30,7 @@ from star_r1.reward.star import StarConfig
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, quiet, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
+from star_r1.train.vllm import SaneVLLM
 
 NEVER = -1e4
 """Added to a logit, it leaves no probability in float32, float16 or bfloat16."""
@@ -48,6 +49,9 @@ class StarGRPOConfig(GRPOConfig):  # type: ignore[misc]
     num_completions_to_print: int | None = default(GRPOConfig, "num_completions_to_print", 0)
     save_total_limit: int | None = default(GRPOConfig, "save_total_limit", 2)
     report_to: str = default(GRPOConfig, "report_to", "tensorboard")
+    ddp_find_unused_parameters: bool | None = default(
+        GRPOConfig, "ddp_find_unused_parameters", False
+    )
 
     def __post_init__(self) -> None:
         """As TRL, after what ``settle`` does."""
@@ -98,7 +102,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
             self.generator.manual_seed((self.seed << 20) + epoch)
 
 
-class StarGRPOTrainer(ExactResume, GRPOTrainer):  # type: ignore[misc]
+class StarGRPOTrainer(SaneVLLM, ExactResume, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer that resumes exactly and never samples a vision token; takes any model."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
@@ -211,11 +215,6 @@ def main(argv: Sequence[str]) -> int:
         "star-r1 train grpo", argv, GRPOArguments, RewardArguments, StarGRPOConfig
     )
     check(arguments, args)
-    if args.use_vllm:
-        raise UserError(
-            "--use_vllm: TRL 1.16 hands vLLM pictures whose tokens are already expanded "
-            "(huggingface/trl#6294), which corrupts prompts of two pictures; leave it off"
-        )
     reward = reward_function(arguments, numbers)
     model, processor = arguments.load()
     reason = obstacle(model, args) if arguments.share_prompts else "--share_prompts false"

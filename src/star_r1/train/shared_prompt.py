@@ -23,6 +23,7 @@ import types
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -290,32 +291,31 @@ def packed_attention(
             **kwargs,
         )
         return output, None
-    shared = {
-        "scale": scaling,
-        "dropout_p": dropout,
-        "enable_gqa": query.shape[1] != key.shape[1],
-    }
+    attend = partial(
+        scaled_dot_product_attention,
+        scale=scaling,
+        dropout_p=dropout,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
     parts = []
     for segment in segments:
         inner = segment.start + segment.prompt
         q, k, v = (x[:, :, segment.start : inner] for x in (query, key, value))
-        parts.append(
-            scaled_dot_product_attention(q, k, v, is_causal=True, **shared)[0].transpose(0, 1)
-        )
+        parts.append(attend(q, k, v, is_causal=True)[0].transpose(0, 1))
         many, steps = segment.index.shape
         if segment.end == inner:
             continue
         own_q, own_k, own_v = (  # (G, heads, C, head size)
             x[0, :, inner : segment.end]
             .index_select(1, segment.index.flatten())
-            .unflatten(1, (many, steps))
+            .view(x.shape[1], many, steps, x.shape[3])
             .transpose(0, 1)
             for x in (query, key, value)
         )
         all_k = torch.cat([k.expand(many, -1, -1, -1), own_k], dim=2)
         all_v = torch.cat([v.expand(many, -1, -1, -1), own_v], dim=2)
         causal = causal_lower_right(steps, segment.prompt + steps)
-        output = scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=causal, **shared)
+        output = attend(own_q, all_k, all_v, attn_mask=causal)
         parts.append(output.transpose(1, 2)[segment.mask])
     return torch.cat(parts)[None], None
 
@@ -547,15 +547,18 @@ class SharedPrompt:
         return [tokens[number] for number in self._group.tolist()], None, {}
 
     def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
-    ) -> tuple[list[list[int]], None]:
-        """Sample by ``sample``."""
+        self, prompt_ids: list[list[int]], images: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Sample by ``sample``, or hand vLLM the pictures too, as it encodes prompts by itself."""
         trainer: Any = self
-        model = self._unwrap(trainer.model)
+        prompts = self._prompts[self._mode]
+        if trainer.use_vllm:
+            images = [list(prompts[number].pictures) for number in self._group.tolist()]
+            return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)  # type: ignore[misc]
         with trainer.accelerator.autocast():
             completions = sample(
-                model,
-                self._prompts[self._mode],
+                self._unwrap(trainer.model),
+                prompts,
                 self._group,
                 torch.from_numpy(self._uniforms()),
                 trainer.eos_token_ids,
