@@ -3,6 +3,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import make_tiny, write_tokenizer
+from transformers import (
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
 from star_r1.data.dataset import load
 from star_r1.evaluate.predictors import _see, complete
@@ -109,3 +117,88 @@ def test_a_picture_that_recurs_is_looked_at_once(model: Any, processor: Any, row
     assert looked_at == [3, 5]
     for ours, theirs in zip(seen, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"])
+def test_other_qwen_families_equal_generate(name: str, rows: Any, tmp_path: Path) -> None:
+    model = load_model(str(make_tiny(tmp_path, name)))
+    processor = load_processor(str(tmp_path), min_pixels=1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(8)
+    rows = rows.select(range(4))  # both views of a sample share a picture
+    said = dict(complete(model, processor, rows, max_new_tokens=4))
+    assert said == by_generate(model, processor, rows)
+
+
+def test_what_inner_layers_see_of_a_picture_goes_with_it(tmp_path: Path) -> None:
+    model = load_model(str(make_tiny(tmp_path, "Qwen/Qwen3-VL-8B-Instruct")))
+    one, two = torch.randn(2, 16, 3 * 2 * 16 * 16)
+    patches, grids = torch.cat([two, one, two]), torch.tensor([[1, 4, 4]] * 3)
+    with torch.inference_mode():
+        seen, plain = _see(model, patches, grids), model.get_image_features(patches, grids)
+    assert len(seen.deepstack_features) == len(plain.deepstack_features) == 2
+    for ours, theirs in zip(seen.deepstack_features, plain.deepstack_features, strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert not torch.allclose(theirs[0], theirs[1])
+
+
+def test_a_family_without_a_loop_of_its_own_goes_through_generate(
+    rows: Any, tmp_path: Path
+) -> None:
+    tokens = write_tokenizer(tmp_path, "qwen2_vl")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path, padding_side="left")
+    tokenizer.add_tokens("<image>", special_tokens=True)
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    small = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    text = {**small, "vocab_size": len(tokenizer), "num_attention_heads": 2}
+    vision = {**small, "image_size": 56, "patch_size": 28, "num_attention_heads": 2}
+    config = LlavaConfig(
+        text_config={"model_type": "llama", **text},
+        vision_config={"model_type": "clip_vision_model", **vision},
+        image_token_index=image_id,
+    )
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(8)
+    model.generation_config.eos_token_id = tokens.token_to_id("<|im_end|>")
+    model.generation_config.pad_token_id = tokens.token_to_id("<|endoftext|>")
+    model.generation_config.repetition_penalty = 9.0  # as Qwen2.5-VL's 1.05, but to be seen
+    processor = LlavaProcessor(
+        CLIPImageProcessorPil(size=56, crop_size=56),
+        tokenizer,
+        patch_size=28,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template.replace("<|image_pad|>", "<image>"),
+    )
+    rows = rows.select(range(4))
+    said = dict(complete(model, processor, rows, batch_size=3, max_new_tokens=6))
+    assert said == by_generate(model, processor, rows, max_new_tokens=6)
+    assert len(set(said.values())) > 1
+
+
+def by_generate(model: Any, processor: Any, rows: Any, max_new_tokens: int = 4) -> dict[str, str]:
+    """One row at a time, so without padding."""
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    values = model.config.to_dict()
+    forbidden = [values[name] for name in names if name in values]
+    said = {}
+    for row in rows:
+        prompt = processor.apply_chat_template(
+            row["prompt"], add_generation_prompt=True, tokenize=False
+        )
+        inputs = processor(text=[prompt], images=[row["images"]], return_tensors="pt")
+        tokens = model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            repetition_penalty=1.0,
+            suppress_tokens=forbidden if model.config.model_type.startswith("qwen") else None,
+        )[0, inputs["input_ids"].shape[1] :]
+        said[row["id"]] = processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    return said

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from star_r1.model.loading import TRAINABLE
+
 
 @torch.inference_mode()
 def complete(
@@ -20,10 +22,11 @@ def complete(
 
     The rows come by length of the prompt, longest first: a batch holds prompts of nearly one
     length, and a lack of memory shows at once. In float32 a completion does not depend on the
-    other rows of its batch. The sampling fields of the model's generation config are not used.
+    other rows of its batch. The model's generation config decides about the end token alone.
 
     Args:
-        model: a Qwen2.5-VL of Hugging Face transformers, on its device and in its dtype.
+        model: an image-text-to-text model of Hugging Face transformers, on its device and in its
+            dtype; the Qwen-VL families are faster than others.
         processor: its processor, padding on the left.
         rows: a dataset with columns ``id``, ``prompt`` (messages) and ``images``.
         batch_size: rows completed at once, at least 1.
@@ -40,6 +43,7 @@ def complete(
     lengths = [len(processor.tokenizer(prompt)["input_ids"]) for prompt in prompts]
     # The id as second key keeps the views of one sample, which share a picture, in one batch.
     order = sorted(range(len(ids)), key=lambda i: (-lengths[i], ids[i]))
+    write = _greedy if model.config.model_type in TRAINABLE else _generate
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         inputs = processor(
@@ -48,9 +52,22 @@ def complete(
             padding=True,
             return_tensors="pt",
         )
-        tokens = _greedy(model, inputs, max_new_tokens)
+        tokens = write(model, inputs, max_new_tokens)
         texts = processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         yield from zip((ids[i] for i in chosen), texts, strict=True)
+
+
+def _generate(model: Any, inputs: Any, max_new_tokens: int) -> list[list[int]]:
+    """By transformers' own ``generate``, for families that ``_greedy`` does not know."""
+    inputs = inputs.to(model.device, model.dtype)
+    written: list[list[int]] = model.generate(
+        # The penalty is no matter of sampling: greedy decoding would obey the model's own.
+        **inputs,
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+    )[:, inputs["input_ids"].shape[1] :].tolist()
+    return written
 
 
 def _greedy(model: Any, inputs: Any, max_new_tokens: int) -> list[list[int]]:
@@ -118,6 +135,11 @@ def _see(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> Any:
         torch.cat([pictures[place] for place in distinct]).to(model.device),
         grids[distinct].to(model.device),
     )
-    features = dict(zip(first, seen.pooler_output, strict=True))
-    seen.pooler_output = tuple(features[key] for key in keys)
+    places = {key: place for place, key in enumerate(first)}
+    order = [places[key] for key in keys]
+    seen.pooler_output = tuple(seen.pooler_output[place] for place in order)
+    if "deepstack_features" in seen:  # Qwen3-VL: what some inner layers saw, the same way
+        seen.deepstack_features = [
+            tuple(layer[place] for place in order) for layer in seen.deepstack_features
+        ]
     return seen

@@ -1,18 +1,27 @@
-"""An image-only Qwen2.5-VL processor, and the mini model's own word-level tokenizer.
+"""Image-only processors of the Qwen-VL families, and the mini model's own word-level tokenizer.
 
-The upstream ``Qwen2_5_VLProcessor`` insists on a video processor, which needs torchvision. TVR has
-no videos, so the subclass here leaves it out; everything else is upstream's. On disk it calls
-itself ``Qwen2_5_VLProcessor`` and leaves the files from which upstream's class, where torchvision
-is installed, makes both halves.
+Upstream's processors insist on a video processor, which needs torchvision. TVR has no videos, so
+the subclasses here leave it out; everything else is upstream's. On disk they call themselves what
+upstream does, and leave the files from which its classes, where torchvision is installed, make both
+halves. Pictures always go through Pillow, so that they are the same with and without torchvision.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
+from transformers import (
+    AutoProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLProcessor,
+    Qwen2VLProcessor,
+    Qwen3VLProcessor,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import cached_file
 
+from star_r1.files import write_atomic
 from star_r1.tvr.vocabulary import ATTRIBUTES, VALUES
 
 PATCH = 10
@@ -48,12 +57,14 @@ CHAT_TEMPLATE = (
 )
 
 
-class ImageOnlyProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
-    """``Qwen2_5_VLProcessor`` without its video half, so that torchvision is not needed.
+class _ImageOnly:
+    """An upstream processor without its video half, so that torchvision is not needed.
 
     Use it as any processor: ``apply_chat_template``, call, ``save_pretrained``, ``from_pretrained``
-    (also on the files of a published Qwen2.5-VL checkpoint).
+    (also on the files of a published checkpoint).
     """
+
+    image_processor: Any
 
     def __init__(
         self,
@@ -63,17 +74,52 @@ class ImageOnlyProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """As upstream, without a video processor."""
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **kwargs)  # type: ignore[call-arg]
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """As upstream, plus the file from which upstream makes its video processor."""
         self.image_processor.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, **kwargs)
+        return super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
 
+
+class ImageOnlyQwen2(_ImageOnly, Qwen2VLProcessor):  # type: ignore[misc]
+    """Of Qwen2-VL."""
+
+
+class ImageOnlyProcessor(_ImageOnly, Qwen2_5_VLProcessor):  # type: ignore[misc]
+    """Of Qwen2.5-VL, and of the mini model."""
+
+
+class ImageOnlyQwen3(_ImageOnly, Qwen3VLProcessor):  # type: ignore[misc]
+    """Of Qwen3-VL, whose videos are prepared otherwise than its pictures."""
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
+        """As the others, plus what upstream needs to know of videos (as published)."""
+        saved = super().save_pretrained(save_directory, **kwargs)
+        pictures = self.image_processor.to_dict()
+        same = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
+        videos = {
+            **{key: pictures[key] for key in same},
+            "size": {"longest_edge": 25_165_824, "shortest_edge": 4096},
+            "processor_class": "Qwen3VLProcessor",
+            "video_processor_type": "Qwen3VLVideoProcessor",
+        }
+        target = Path(save_directory) / "video_preprocessor_config.json"
+        write_atomic(target, json.dumps(videos, indent=2) + "\n")
+        return saved
+
+
+PROCESSORS: dict[str, Any] = {
+    "Qwen2VLProcessor": ImageOnlyQwen2,
+    "Qwen2_5_VLProcessor": ImageOnlyProcessor,
+    "Qwen3VLProcessor": ImageOnlyQwen3,
+}
+"""By upstream's name."""
 
 # Saved files name the class that wrote them; AutoProcessor elsewhere must find upstream's name,
 # or it silently returns a bare tokenizer.
-ImageOnlyProcessor.__name__ = "Qwen2_5_VLProcessor"
+for _name, _class in PROCESSORS.items():
+    _class.__name__ = _name
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -121,9 +167,39 @@ def build_processor() -> ImageOnlyProcessor:
     return ImageOnlyProcessor(images, build_tokenizer(), chat_template=CHAT_TEMPLATE)
 
 
-def load_processor(path: str | Path, **kwargs: Any) -> ImageOnlyProcessor:
-    """Read a saved processor (ours, or that of a published Qwen2.5-VL checkpoint)."""
-    processor: ImageOnlyProcessor = ImageOnlyProcessor.from_pretrained(
-        path, padding_side="left", **kwargs
-    )
+def load_processor(
+    path: str | Path, min_pixels: int | None = None, max_pixels: int | None = None
+) -> Any:
+    """Read a saved processor: ours, that of a published checkpoint, or another family's.
+
+    Args:
+        path: a folder or a Hub name.
+        min_pixels: smaller pictures are enlarged to as many pixels; the default is the saved one.
+        max_pixels: larger pictures are reduced to as many.
+
+    Raises:
+        OSError, ValueError, ImportError: it is not there, or not to be made here; another family's
+            picture size has no such bounds.
+    """
+    bounds = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
+    given = {key: pixels for key, pixels in bounds.items() if pixels is not None}
+    ours = PROCESSORS.get(_class_name(path))
+    if ours is None:
+        if given:
+            raise ValueError("picture sizes can be bounded for Qwen-VL models only")
+        return AutoProcessor.from_pretrained(path, padding_side="left")
+    processor = ours.from_pretrained(path, padding_side="left")
+    processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(path)
+    processor.image_processor.size |= given  # upstream's "edges" are numbers of pixels
     return processor
+
+
+def _class_name(path: str | Path) -> str:
+    """The processor class that the files at ``path`` name, where upstream looks for it."""
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            found = json.loads(Path(file).read_text(encoding="utf-8")).get("processor_class")
+            if found is not None:
+                return str(found)
+    return ""

@@ -11,7 +11,7 @@ from peft import LoraConfig
 from trl import TrlParser
 
 from star_r1.errors import UserError
-from star_r1.model.loading import load_model, load_processor
+from star_r1.model.loading import check_trainable, load_model, load_processor
 from star_r1.tvr.vocabulary import camera_position
 
 
@@ -95,10 +95,13 @@ class StarArguments:
         Raises:
             UserError: they are not there or do not load.
         """
-        model = load_model(self.model_name_or_path, getattr(torch, self.dtype))
+        model = load_model(
+            self.model_name_or_path, getattr(torch, self.dtype), self.attn_implementation
+        )
+        check_trainable(model)
         if self.freeze_vision:
             model.model.visual.requires_grad_(False)
-        return model, load_processor(self.model_name_or_path)
+        return model, load_processor(self.model_name_or_path, self.min_pixels, self.max_pixels)
 
     def adapter(self) -> LoraConfig | None:
         """The LoRA adapter to train, or None to train all parameters."""
