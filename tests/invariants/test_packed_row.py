@@ -14,8 +14,9 @@ from tests.tiny import make_tiny
 from trl.trainer.utils import add_fused_lm_head
 
 from star_r1.model.loading import load_model, load_processor
-from star_r1.train import shared_prompt
-from star_r1.train.shared_prompt import Prompt, encode, pack, see, share
+from star_r1.train import packed as module
+from star_r1.train.packed import pack, share
+from star_r1.train.prompts import Prompt, encode, see
 
 FAMILIES = {
     "Qwen2-VL": "Qwen/Qwen2-VL-2B-Instruct",
@@ -170,7 +171,7 @@ def skip_the_prompt(queries: int, keys: int) -> torch.Tensor:
     return mask
 
 
-ORIGINAL = shared_prompt.packed_attention
+ORIGINAL = module.packed_attention
 
 
 @pytest.mark.parametrize("leak", [see_the_future, see_neighbours, skip_the_prompt])
@@ -179,10 +180,10 @@ def test_a_leaky_mask_shows(leak: Any, load: Any, monkeypatch: pytest.MonkeyPatc
     case = Case(0, model, processor)
     plain, packed = prepare(model, lora=False)
     if leak is see_neighbours:
-        shared_prompt.AttentionInterface.register("leaky", leak)
+        module.AttentionInterface.register("leaky", leak)
         packed.model.language_model.config._attn_implementation = "leaky"
     else:
-        monkeypatch.setattr(shared_prompt, "causal_lower_right", leak)
+        monkeypatch.setattr(module, "causal_lower_right", leak)
     with torch.no_grad():
         difference = (case.packed(packed) - case.one_by_one(plain)).abs().max()
     assert difference > 0.01

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.distributed.fsdp import fully_shard
 from trl.trainer.utils import add_fused_lm_head
 from star_r1.model.loading import load_model, load_processor
-from star_r1.train.shared_prompt import encode, pack, share
+from star_r1.train.packed import pack, share
+from star_r1.train.prompts import encode
 
 dist.init_process_group("gloo")
 whole, processor = load_model(sys.argv[1]), load_processor(sys.argv[1], min_pixels=28 * 28)

@@ -12,15 +12,15 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from star_r1.model.loading import load_model, load_processor
 from star_r1.model.mini import build_model, build_processor
-from star_r1.train import shared_prompt
+from star_r1.train import sampling
 from star_r1.train.grpo import (
     SharedPromptGRPOTrainer,
     StarGRPOConfig,
     StarGRPOTrainer,
     prompts_of,
 )
-from star_r1.train.shared_prompt import encode as encode_prompts
-from star_r1.train.shared_prompt import sample, warpers
+from star_r1.train.prompts import encode as encode_prompts
+from star_r1.train.sampling import sample, warpers
 
 G, PROMPTS, LENGTH = 3, 4, 10
 GROUP = torch.arange(PROMPTS).repeat_interleave(G)
@@ -248,7 +248,7 @@ def test_completions_do_not_depend_on_what_is_sampled_beside_them(
     warp = warpers(trainer.args)
     batches = []
     for threshold in (0.0, 0.75, 1.0):
-        monkeypatch.setattr(shared_prompt, "COMPACT_BELOW", threshold)
+        monkeypatch.setattr(sampling, "COMPACT_BELOW", threshold)
         batches.append(sample(trainer.model, prompts, GROUP, numbers, ends, warp))
     alone = [
         sample(trainer.model, [prompts[n]], torch.tensor([0]), numbers[row : row + 1], ends, warp)

@@ -4,6 +4,7 @@ Each fault is shown without our guard and gone with it. Where the first half fai
 mended it: the message says what can go.
 """
 
+import ast
 import hashlib
 import inspect
 import tomllib
@@ -20,8 +21,9 @@ from packaging.requirements import Requirement
 from PIL import Image
 from tests.tiny import make_tiny
 from transformers import Trainer, TrainingArguments
+from transformers.cache_utils import DynamicLayer
 from transformers.trainer_utils import set_seed
-from trl import GRPOConfig
+from trl import GRPOConfig, TrlParser, data_utils
 from trl.generation import vllm_generation
 from trl.trainer import grpo_trainer
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -237,6 +239,7 @@ PARAMETERS = {
     (GRPOTrainer, "_get_train_sampler"): "self dataset",
     (GRPOTrainer, "_calculate_rewards"): "self inputs prompts completions completion_ids_list",
     (GRPOTrainer, "_log_completion_extra"): "self column values",
+    (GRPOTrainer, "_prepare_inputs"): "self generation_batch",
     (GRPOTrainer, "_generate_and_score_completions"): "self inputs",
     (GRPOTrainer, "_tokenize_prompts"): "self prompts",
     (GRPOTrainer, "_generate_single_turn"): (
@@ -255,11 +258,19 @@ PARAMETERS = {
     ),
     (vllm_generation.VLLMGeneration, "generate"): "self prompts images num_generations profiler",
     (grpo_trainer, "create_model_from_path"): "model_id architecture kwargs",
+    (grpo_trainer, "split_tensor_dict"): "tensor_dict num_chunks",
+    (grpo_trainer, "disable_gradient_checkpointing"): "model gradient_checkpointing_kwargs",
+    (data_utils, "prepare_multimodal_messages"): "messages images",
+    (TrlParser, "parse_args_and_config"): (
+        "self args return_remaining_strings fail_with_unknown_args separate_remaining_strings"
+    ),
+    (DynamicLayer, "lazy_initialization"): "self key_states value_states",
+    (DynamicLayer, "update"): "self key_states value_states args kwargs",
 }
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), PARAMETERS, ids=[f"{o.__name__}.{n}" for o, n in PARAMETERS]
+    ("owner", "name"), PARAMETERS, ids=[f"{owner.__name__}.{name}" for owner, name in PARAMETERS]
 )
 def test_what_we_build_on_is_where_it_was(owner: Any, name: str) -> None:
     found = " ".join(inspect.signature(getattr(owner, name)).parameters)
@@ -281,14 +292,23 @@ def test_the_table_has_all_overrides(cls: type) -> None:
     assert overridden <= {name for _, name in PARAMETERS}
 
 
-def test_attributes_that_we_read(build: Any) -> None:
-    trainer = build(StarGRPOTrainer, build_model(0, **SIZES))
-    names = (
-        *("model", "ref_model", "args", "accelerator", "processing_class", "train_dataset"),
-        *("eos_token_ids", "max_completion_length", "use_vllm", "vllm_mode"),
-        *("is_fsdp_enabled", "is_deepspeed_enabled", "model_wrapped", "state"),
-    )
+@pytest.mark.parametrize("module", ["grpo", "shared_prompt", "vllm", "run"])
+def test_attributes_that_we_read(module: str, build: Any, engine: FakeEngine) -> None:
+    """All that train/ reads from a variable named ``trainer``."""
+    trainer = build(SharedPromptGRPOTrainer, build_model(0, **SIZES), use_vllm=True)
+    tree = ast.parse((ROOT / "src" / "star_r1" / "train" / f"{module}.py").read_text())
+    names = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "trainer"
+    }
     assert [name for name in names if not hasattr(trainer, name)] == []
-    sampler = RepeatSampler(range(4), 2, shuffle=True, seed=0)
-    assert sampler.generator.initial_seed() == 0
-    assert isinstance(trainer._get_train_sampler(), EpochSampler)
+
+
+def test_repeat_sampler_draws_from_a_generator_of_its_own(build: Any) -> None:
+    """What EpochSampler seeds anew in each epoch."""
+    sampler = build(StarGRPOTrainer, build_model(0, **SIZES))._get_train_sampler()
+    assert isinstance(sampler, EpochSampler)
+    assert sampler.generator.initial_seed() == sampler.seed
