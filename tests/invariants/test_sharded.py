@@ -18,6 +18,7 @@ from trl.trainer.utils import add_fused_lm_head
 from star_r1.model.loading import load_model, load_processor
 from star_r1.train.packed import pack, share
 from star_r1.train.prompts import encode
+from star_r1.train.vision_tokens import forbid_vision_tokens
 
 dist.init_process_group("gloo")
 whole, processor = load_model(sys.argv[1]), load_processor(sys.argv[1], min_pixels=28 * 28)
@@ -30,6 +31,7 @@ generator = torch.Generator().manual_seed(dist.get_rank())
 ids = torch.randint(33, 126, (3, 5), generator=generator)  # each process learns from its own
 packed = pack(prompts, torch.zeros(3), ids, torch.ones_like(ids), whole.config.image_token_id)
 for model in (whole, sharded):
+    forbid_vision_tokens(model)
     add_fused_lm_head(model)
     share(model)
 for block in (*sharded.model.visual.blocks, *sharded.model.language_model.layers):

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset, Image, List
 from trl import GRPOConfig
@@ -30,10 +29,8 @@ from star_r1.reward.star import StarConfig
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, quiet, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
+from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
-
-NEVER = -1e4
-"""Added to a logit, it leaves no probability in float32, float16 or bfloat16."""
 
 
 @dataclasses.dataclass
@@ -134,22 +131,6 @@ class StarGRPOTrainer(SaneVLLM, ExactResume, GRPOTrainer):  # type: ignore[misc]
 
 class SharedPromptGRPOTrainer(SharedPrompt, StarGRPOTrainer):
     """``StarGRPOTrainer`` that computes each prompt once for all its completions."""
-
-
-def forbid_vision_tokens(model: Any) -> None:
-    """Take all probability from the image and video placeholders, wherever logits are computed.
-
-    At temperature 1 a policy samples them sooner or later, and the next forward pass then looks
-    for a picture that is not there (huggingface/trl#3847). HF generate can suppress them, but its
-    log-probabilities are still computed with them; a bias of the output layer does both alike, in
-    sampling, policy and reference. It is no parameter and is never saved. (Qwen2.5-VL's output
-    layer has no bias of its own.)
-    """
-    head = model.get_output_embeddings()
-    bias = torch.zeros(head.weight.shape[0], dtype=head.weight.dtype, device=head.weight.device)
-    bias[[model.config.image_token_id, model.config.video_token_id]] = NEVER
-    del head.bias
-    head.register_buffer("bias", bias, persistent=False)
 
 
 @contextmanager
