@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-cycles test-ray lint format bench clean
+.PHONY: demo test test-cycles test-ray test-deepspeed lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "star-r1 needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -36,6 +36,11 @@ test-ray: export OMP_NUM_THREADS ?= 1
 test-ray: $(VENV)/.installed  ## what needs Ray, which it installs into the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray
+
+test-deepspeed: export OMP_NUM_THREADS ?= 1
+test-deepspeed: $(VENV)/.installed  ## what needs DeepSpeed, which it installs into the environment
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[deepspeed]'
+	$(BIN)/python -m pytest -m deepspeed
 
 bench: $(VENV)/.installed build/blender/.installed  ## balance and renderers, a quarter of an hour on two cores
 	$(BIN)/python benchmarks/sampler.py

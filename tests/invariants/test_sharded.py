@@ -1,5 +1,6 @@
-"""A packed row through a model that FSDP2 has sharded gives the gradients of the whole model."""
+"""A packed row through a sharded model (FSDP2, ZeRO-3) gives the gradients of the whole model."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 from tests.tiny import make_tiny
 
 SCRIPT = """
-import copy, sys
+import copy, os, sys
 import torch
 import torch.distributed as dist
+import transformers.integrations.deepspeed as integration
 from PIL import Image
 from torch.distributed.fsdp import fully_shard
 from trl.trainer.utils import add_fused_lm_head
@@ -20,8 +22,9 @@ from star_r1.train.packed import pack, share
 from star_r1.train.prompts import encode
 from star_r1.train.vision_tokens import forbid_vision_tokens
 
+folder, way = sys.argv[1:]
 dist.init_process_group("gloo")
-whole, processor = load_model(sys.argv[1]), load_processor(sys.argv[1], min_pixels=28 * 28)
+whole, processor = load_model(folder), load_processor(folder, min_pixels=28 * 28)
 sharded = copy.deepcopy(whole)
 picture = Image.new("RGB", (84, 56), (200, 10, 30))
 parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "What changed?"}]
@@ -34,18 +37,48 @@ for model in (whole, sharded):
     forbid_vision_tokens(model)
     add_fused_lm_head(model)
     share(model)
-for block in (*sharded.model.visual.blocks, *sharded.model.language_model.layers):
-    fully_shard(block)
-fully_shard(sharded)
-for model in (whole, sharded):
+    model.activation_checkpointing_enable()
+    model.train()
+
+
+def log_probs(model):
     labels = packed.targets[None]
-    output = model(prompts=prompts, row=packed, shift_labels=labels, fused_lm_head=True)
-    output.log_probs.sum().backward()
+    return model(prompts=prompts, row=packed, shift_labels=labels, fused_lm_head=True).log_probs
+
+
+if way == "FSDP2":
+    for block in (*sharded.model.visual.blocks, *sharded.model.language_model.layers):
+        fully_shard(block)
+    fully_shard(sharded)
+    found = log_probs(sharded)
+    found.sum().backward()
+    gradient = lambda parameter: parameter.grad.full_tensor()
+else:
+    import deepspeed
+    from deepspeed.utils import safe_get_full_grad as gradient
+
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+        "optimizer": {"type": "SGD", "params": {"lr": 0.0}},
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+    }
+    enabled = integration.HfDeepSpeedConfig(config)  # what TRL's head asks for
+    parameters = list(sharded.parameters())
+    engine, *_ = deepspeed.initialize(model=sharded, model_parameters=parameters, config=config)
+    assert sharded.lm_head.weight.numel() == 0
+    found = log_probs(engine)
+    engine.backward(found.sum())
+    del enabled
+expected = log_probs(whole)
+expected.sum().backward()
+torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 names = 0
 for (name, ours), theirs in zip(sharded.named_parameters(), whole.parameters(), strict=True):
     mean = theirs.grad / dist.get_world_size()
     dist.all_reduce(mean)
-    torch.testing.assert_close(ours.grad.full_tensor(), mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient(ours), mean, atol=1e-4, rtol=1e-4)
     names += bool(mean.abs().max() > 0)
 assert names > 30, names
 dist.barrier()
@@ -54,14 +87,29 @@ dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"])
-def test_gradients_of_a_sharded_model(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "way",
+    [
+        "FSDP2",
+        pytest.param(
+            "ZeRO-3",
+            marks=[
+                pytest.mark.deepspeed,
+                pytest.mark.skipif(
+                    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not here"
+                ),
+            ],
+        ),
+    ],
+)
+def test_gradients_of_a_sharded_model(way: str, name: str, tmp_path: Path) -> None:
     folder = make_tiny(tmp_path / "tiny", name)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     subprocess.run(
-        [*launch, str(script), str(folder)],
+        [*launch, str(script), str(folder), way],
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
         timeout=300,
     )
