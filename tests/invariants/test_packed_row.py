@@ -154,6 +154,21 @@ def test_features_may_be_computed_before(family: str, load: Any) -> None:
     assert torch.equal(again, kept)
 
 
+def test_mixed_precision(load: Any) -> None:
+    """Under autocast to bfloat16 the packed row is no further from float32 than plain rows are."""
+    model, processor = load("Qwen2.5-VL")
+    case = Case(1, model, processor)
+    plain, packed = prepare(model, lora=False)
+    with torch.no_grad():
+        exact = case.one_by_one(plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = case.packed(packed), case.one_by_one(plain)
+    errors = [(log_probs - exact).abs().max().item() for log_probs in (found, expected)]
+    assert 1e-3 < errors[0] < 2 * errors[1]
+    (found * case.weights).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in packed.parameters())
+
+
 def see_the_future(queries: int, keys: int) -> torch.Tensor:
     """A completion sees all of itself."""
     return torch.ones(queries, keys, dtype=torch.bool)

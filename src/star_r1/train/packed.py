@@ -163,6 +163,9 @@ def packed_attention(
             **kwargs,
         )
         return output, None
+    # Under autocast rotary positions leave queries and keys in float32. The kernels for a causal
+    # block are called below the level at which autocast would see that.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     attend = partial(
         scaled_dot_product_attention,
         scale=scaling,
