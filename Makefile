@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-cycles test-ray test-deepspeed lint format bench clean
+.PHONY: demo test test-cycles test-ray test-deepspeed test-verl test-ms-swift test-verifiers \
+	lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "star-r1 needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -41,6 +42,29 @@ test-deepspeed: export OMP_NUM_THREADS ?= 1
 test-deepspeed: $(VENV)/.installed  ## what needs DeepSpeed, which it installs into the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[deepspeed]'
 	$(BIN)/python -m pytest -m deepspeed
+
+# Other engines want other versions than we do, so each gets an environment of its own (verl and
+# ms-swift 2 GB, verifiers 0.8 GB). The first package decides which build the others meet.
+build/verl/.installed: PACKAGES := torch torchvision pillow qwen-vl-utils verl
+build/ms-swift/.installed: PACKAGES := torch msgspec ms-swift
+build/verifiers/.installed: PACKAGES := pyarrow verifiers
+build/verl/.installed build/ms-swift/.installed build/verifiers/.installed: constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(shell grep '^$(firstword $(PACKAGES))==' constraints.txt)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(foreach name,$(PACKAGES),$(shell grep '^$(name)==' constraints.txt))
+	touch $@
+
+test-verl: export STAR_R1_VERL_PYTHON ?= $(CURDIR)/build/verl/bin/python
+test-verl: $(VENV)/.installed build/verl/.installed  ## our data and reward in verl's own code
+	$(BIN)/python -m pytest -m verl
+
+test-ms-swift: export STAR_R1_MS_SWIFT_PYTHON ?= $(CURDIR)/build/ms-swift/bin/python
+test-ms-swift: $(VENV)/.installed build/ms-swift/.installed  ## the same in ms-swift's
+	$(BIN)/python -m pytest -m ms_swift
+
+test-verifiers: export STAR_R1_VERIFIERS_PYTHON ?= $(CURDIR)/build/verifiers/bin/python
+test-verifiers: $(VENV)/.installed build/verifiers/.installed  ## the same in verifiers'
+	$(BIN)/python -m pytest -m verifiers
 
 bench: $(VENV)/.installed build/blender/.installed  ## balance and renderers, a quarter of an hour on two cores
 	$(BIN)/python benchmarks/sampler.py

@@ -256,16 +256,29 @@ def _print_imported(out: Path, imported: "Imported", others: str) -> None:
 @app.command("export")
 def export_command(
     layout: Annotated[
-        Literal["trance", "reason-rft", "jsonl"], typer.Argument(help="Whose files to write.")
+        Literal["trance", "reason-rft", "jsonl", "verl", "easyr1", "ms-swift"],
+        typer.Argument(help="Whose files to write."),
     ],
     data: Annotated[Path, typer.Argument(help="Folder that 'star-r1 generate' wrote.")],
     out: Annotated[Path, typer.Option(help="Folder: new, empty, or of an interrupted export.")],
     views: Annotated[str | None, typer.Option(help="Only these, such as center,left.")] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(help="For verl, easyr1, ms-swift: another folder to validate on, all views."),
+    ] = None,
 ) -> None:
-    """Write a dataset as TRANCE or Reason-RFT have theirs, or as JSON lines and pictures."""
-    from star_r1.data.export import export
+    """Write a dataset as TRANCE or Reason-RFT have theirs, as JSON lines, or to train elsewhere."""
+    chosen = tuple(views.split(",")) if views is not None else None
+    if layout in ("verl", "easyr1", "ms-swift"):
+        from star_r1.data.export_engines import export_engine
 
-    exported = export(layout, data, out, tuple(views.split(",")) if views is not None else None)
+        exported = export_engine(layout, data, out, chosen, val)
+    else:
+        if val is not None:
+            raise UserError(f"--val {val}: {layout} has no such part; export it by itself")
+        from star_r1.data.export import export
+
+        exported = export(layout, data, out, chosen)
     print(f"{out}: {exported.samples} samples, {exported.rows} rows; {out / 'README.md'} says how")
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +64,7 @@ def export(form: str, data: Path, out: Path, views: Sequence[str] | None = None)
     """
     if form not in FORMS:
         raise UserError(f"format {form!r}: choose from {', '.join(FORMS)}")
-    settings = {"format": form, "sha256": _fingerprint(data), "views": views and list(views)}
+    settings = {"format": form, "sha256": fingerprint(data), "views": views and list(views)}
     claim(out / _SETTINGS, settings, "export", begun=True)
     for old in out.rglob(".*.tmp"):  # of an export that was killed
         old.unlink(missing_ok=True)
@@ -83,9 +83,7 @@ def export(form: str, data: Path, out: Path, views: Sequence[str] | None = None)
             advance(len(group))
         if not rows:
             raise UserError(f"{data}: no row has one of the views {','.join(views or ())}")
-    card = data / "README.md"
-    source = card.read_text(encoding="utf-8") if card.is_file() else ""
-    write_atomic(out / "README.md", f"{about}\n{_ORIGIN}{_body(source)}")
+    write_readme(out, about, data)
     return Exported(samples, rows)
 
 
@@ -115,9 +113,9 @@ def _write_trance(out: Path, stack: ExitStack) -> Callable[[Group], None]:
         if first["pixels"] == "{}":
             full.discard()  # an import without cameras, lamps and rotations
         full.write(json.dumps(to_entry(index, sample, views, True)) + "\n")
-        _save(out / "image" / image_name(index), first["images"][0])
+        save(out / "image" / image_name(index), first["images"][0])
         for row, seen in group:
-            _save(out / "image" / image_name(index, seen.view), row["images"][1])
+            save(out / "image" / image_name(index, seen.view), row["images"][1])
 
     return put
 
@@ -148,7 +146,7 @@ def _write_reason_rft(out: Path, stack: ExitStack) -> Callable[[Group], None]:
             }
             file.write(next(separator) + json.dumps(line))
             for name, image in zip(names, row["images"], strict=True):
-                _save(out / "image" / name, image)
+                save(out / "image" / name, image)
 
     return put
 
@@ -160,26 +158,30 @@ def _write_jsonl(out: Path, stack: ExitStack) -> Callable[[Group], None]:
         for row, sample in group:
             name = sample.id.rpartition("-")[0]
             images = [f"image/{name}-initial.png", f"image/{sample.id}.png"]
-            texts = ["".join(map(_text, message["content"])) for message in row["prompt"]]
             line = {
                 "id": sample.id,
                 "images": images,
-                "messages": [
-                    {"role": message["role"], "content": text}
-                    for message, text in zip(row["prompt"], texts, strict=True)
-                ],
+                "messages": as_texts(row["prompt"]),
                 "solution": row["answer"],
                 "view": sample.view,
                 **{name: json.loads(row[name]) for name in ("initial", "final", "changes")},
             }
             file.write(json.dumps(line) + "\n")
             for path, image in zip(images, row["images"], strict=True):
-                _save(out / path, image)
+                save(out / path, image)
 
     return put
 
 
-def _text(part: dict[str, Any]) -> str:
+def as_texts(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The column ``prompt`` as messages of text, ``<image>`` where a picture goes."""
+    return [
+        {"role": message["role"], "content": "".join(map(_text, message["content"]))}
+        for message in prompt
+    ]
+
+
+def _text(part: Mapping[str, Any]) -> str:
     return "<image>" if part["type"] == "image" else str(part["text"])
 
 
@@ -207,7 +209,8 @@ def _number(sample: Sample) -> int:
     return int(name)
 
 
-def _save(path: Path, image: dict[str, Any]) -> None:
+def save(path: Path, image: Mapping[str, Any]) -> None:
+    """Write a value of a column of pictures as a file, unless it is there."""
     # What an interrupted export has written is whole, and of the same dataset.
     if not path.exists():
         write_atomic(path, image["bytes"])
@@ -249,8 +252,8 @@ def _growing(path: Path, start: str = "", end: str = "") -> Iterator[_Growing]:
         temporary.unlink(missing_ok=True)
 
 
-def _fingerprint(data: Path) -> str:
-    """Of the shards of a dataset; its manifest knows theirs."""
+def fingerprint(data: Path) -> str:
+    """SHA-256 of the shards of a dataset; its manifest knows theirs."""
     paths = shards(data)
     try:
         manifest = json.loads((paths[0].parent.parent / "manifest.json").read_bytes())
@@ -258,6 +261,13 @@ def _fingerprint(data: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):  # unfinished, or from elsewhere
         hashes = [describe(path)["sha256"] for path in paths]
     return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
+
+
+def write_readme(out: Path, about: str, data: Path) -> None:
+    """Say in ``out/README.md`` what the files are, and of which dataset: its card is taken over."""
+    card = data / "README.md"
+    source = card.read_text(encoding="utf-8") if card.is_file() else ""
+    write_atomic(out / "README.md", f"{about}\n{_ORIGIN}{_body(source)}")
 
 
 def _body(card: str) -> str:

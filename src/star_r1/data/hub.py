@@ -22,7 +22,7 @@ def create(repo: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _explained(repo):
+    with explained(repo):
         HfApi().create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
 
 
@@ -42,7 +42,7 @@ def push(folder: Path, repo: str) -> str:
     from huggingface_hub import HfApi
 
     files = json.loads((folder / MANIFEST).read_bytes())["files"]
-    with _explained(repo):
+    with explained(repo):
         commit = HfApi().upload_folder(
             repo_id=repo,
             repo_type="dataset",
@@ -55,7 +55,12 @@ def push(folder: Path, repo: str) -> str:
 
 
 @contextmanager
-def _explained(repo: str) -> Iterator[None]:
+def explained(repo: str) -> Iterator[None]:
+    """Turn what the Hub's client raises about ``repo`` into one line.
+
+    Raises:
+        UserError: anything went wrong.
+    """
     try:
         yield
     except Exception as error:  # the HTTP client's own, whose package changes with the version

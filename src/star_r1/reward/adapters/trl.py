@@ -1,16 +1,13 @@
 """The rewards with the signature that TRL's GRPOTrainer calls, their terms logged as curves."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final, Protocol, TypeAlias
 
-from star_r1.errors import UserError
-from star_r1.reward import rivals
+from star_r1.reward.adapters.score import RIVALS, TERMS
+from star_r1.reward.adapters.truth import Pair, read
+from star_r1.reward.rivals import Rival
 from star_r1.reward.star import StarConfig, star
-from star_r1.tvr.answer import Answer, parse_answer
-from star_r1.tvr.change import Change, parse_changes
-from star_r1.tvr.vocabulary import STANDARD, Vocabulary
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """Text, or chat messages whose last one is read; its content is text or a list of parts."""
@@ -57,10 +54,7 @@ def make_star_reward(config: StarConfig) -> TrlReward:
     ) -> list[float]:
         pairs = _read(completions, answer, columns)
         rewards = [star(said, truth, config) for said, truth in pairs]
-        terms = {
-            term: [float(getattr(reward, term)) for reward in rewards]
-            for term in ("format", "exact", "attribute", "object", "wrong", "missing")
-        }
+        terms = {term: [float(getattr(reward, term)) for reward in rewards] for term in TERMS}
         if log_metric is not None:
             for term, values in terms.items():
                 log_metric(f"reward/{term}", fmean(values))
@@ -80,7 +74,7 @@ star_reward: Final = make_star_reward(StarConfig())
 """The STAR reward with the numbers of the paper."""
 
 
-def _make_rival(function: rivals.Rival) -> TrlReward:
+def _make_rival(function: Rival) -> TrlReward:
     def rival(
         completions: Sequence[Completion],
         answer: Sequence[str],
@@ -99,44 +93,28 @@ def _make_rival(function: rivals.Rival) -> TrlReward:
 
 REWARDS: Final[dict[str, TrlReward]] = {
     "star": star_reward,
-    "sparse": _make_rival(rivals.sparse),
-    "count_penalty": _make_rival(rivals.count_penalty),
-    "reason_rft_graded": _make_rival(rivals.reason_rft_graded),
-    "reason_rft_full": _make_rival(rivals.reason_rft_full),
-    "reason_rft_penalty": _make_rival(rivals.reason_rft_penalty),
+    **{name: _make_rival(function) for name, function in RIVALS.items()},
 }
 """What a recipe may name as its reward."""
 
 
 def _read(
     completions: Sequence[Completion], answers: Sequence[str], columns: Mapping[str, Any]
-) -> list[tuple[Answer, tuple[Change, ...]]]:
-    """Each completion read, beside its true changes.
-
-    Without a column ``vocabulary`` it is STAR-R1's setting; the column ``changes`` is read for the
-    options of moves, which ``answer`` does not hold.
-    """
+) -> list[Pair]:
+    """Each completion read, beside its true changes (``truth.read`` says from which columns)."""
     ids, vocabularies, records = (
         columns.get(name) or [None] * len(answers) for name in ("id", "vocabulary", "changes")
     )
-    pairs = []
-    for row, completion in enumerate(completions):
-        name = f"row {row} of the batch" if ids[row] is None else f"sample {ids[row]}"
-        try:
-            vocabulary = Vocabulary.from_json(vocabularies[row]) if vocabularies[row] else STANDARD
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{name}: the vocabulary column: {error}") from None
-        try:
-            truth = parse_changes(answers[row], vocabulary)
-            if "position" in vocabulary.attributes and records[row]:
-                truth = tuple(Change.from_dict(c, vocabulary) for c in json.loads(records[row]))
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(
-                f"{name}: the answer column holds {answers[row]!r} ({error}); "
-                "write changes as '2.color.cyan, 0.shape.cube'"
-            ) from None
-        pairs.append((parse_answer(_text(completion), vocabulary), truth))
-    return pairs
+    return [
+        read(
+            _text(completion),
+            f"row {row} of the batch" if ids[row] is None else f"sample {ids[row]}",
+            answers[row],
+            vocabularies[row],
+            records[row],
+        )
+        for row, completion in enumerate(completions)
+    ]
 
 
 def _text(completion: Completion) -> str:
@@ -148,9 +126,7 @@ def _text(completion: Completion) -> str:
     return "".join(part.get("text") or "" for part in content or ())
 
 
-def _log_answers(
-    pairs: Sequence[tuple[Answer, tuple[Change, ...]]], log_metric: Callable[[str, float], None]
-) -> None:
+def _log_answers(pairs: Sequence[Pair], log_metric: Callable[[str, float], None]) -> None:
     log_metric("answer/predictions", fmean(len(said.predictions) for said, _ in pairs))
     log_metric("answer/well_formed", fmean(said.well_formed for said, _ in pairs))
     log_metric("answer/right", fmean(said.is_exactly(truth) for said, truth in pairs))
