@@ -297,7 +297,7 @@ def show(
 
 @train_app.command("grpo", **_PASS_ON)
 def train_grpo(context: typer.Context) -> None:
-    """Train by GRPO: --config recipes/mini-grpo.yaml and any flag of TRL's GRPOConfig."""
+    """Train by GRPO: --config recipes/X.yaml and any flag of TRL's GRPOConfig; --dry-run."""
     from star_r1.train.grpo import main as run
 
     sys.exit(run(context.args))
@@ -305,7 +305,7 @@ def train_grpo(context: typer.Context) -> None:
 
 @train_app.command("sft", **_PASS_ON)
 def train_sft(context: typer.Context) -> None:
-    """Train on the answers: --config recipes/mini-sft.yaml and any flag of TRL's SFTConfig."""
+    """Train on the answers: --config recipes/X.yaml, any flag of TRL's SFTConfig; --dry-run."""
     from star_r1.train.sft import main as run
 
     sys.exit(run(context.args))

@@ -116,7 +116,7 @@ def test_a_mistake_in_a_recipe(text: str, message: str, read: Read, tmp_path: Pa
         (["--views", "right"], "no row has view 'right'"),
         (["--per_device_train_batch_size", "104"], "12 rows of view center, but one generation"),
         (["--output_dir", ""], "no --output_dir"),
-        (["--use_vllm"], "--use_vllm: TRL 1.16"),
+        (["--use_vllm"], "--use_vllm: vLLM is not installed"),
         (["--output_dir", "{data}/data/train-00000-of-00001.parquet"], "a file is in the way"),
     ],
 )

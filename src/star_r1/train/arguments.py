@@ -1,6 +1,7 @@
 """Flags and recipes of the training commands, read by TRL's parser, with errors in one line."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +13,8 @@ from trl import TrlParser
 
 from star_r1.errors import UserError
 from star_r1.model.loading import check_trainable, load_model, load_processor
+from star_r1.train.launch import started_otherwise
+from star_r1.train.run import say
 from star_r1.tvr.vocabulary import camera_position
 
 
@@ -64,6 +67,10 @@ class StarArguments:
         # "all-linear" would reach into the vision tower
         default=r".*language_model.*(q_proj|v_proj)$",
         metadata={"help": "Regular expression of the modules that get an adapter."},
+    )
+    launch: str | None = dataclasses.field(
+        default=None,
+        metadata={"help": "The accelerate config to start it with; what --dry-run counts on."},
     )
     dry_run: bool = dataclasses.field(
         default=False,
@@ -148,6 +155,18 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
     Raises:
         UserError: an unknown flag or key, a value that does not fit, a file that is no recipe.
     """
+    parsed, unknown = parse_known(prog, argv, *types)
+    if unknown:
+        raise UserError(f"unknown flag {unknown[0]}; '{prog} --help' lists them all")
+    return parsed
+
+
+def parse_known(prog: str, argv: Sequence[str], *types: type) -> tuple[tuple[Any, ...], list[str]]:
+    """As ``parse``, for some of a command's dataclasses: also returns what others may know.
+
+    Raises:
+        UserError: a value that does not fit, a file that is no recipe.
+    """
     parser = _Parser(types, prog=prog, allow_abbrev=False)
     arguments = []
     for argument in argv:  # TrlParser only knows the form with a space
@@ -156,16 +175,13 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
     if arguments and arguments[-1] == "--config":
         raise UserError("--config: give the path of a recipe (YAML)")
     try:
-        parsed, unknown = _split_unknown(parser, arguments)
+        return _split_unknown(parser, arguments)
     except FileNotFoundError as error:
         raise UserError(f"--config {error.filename}: no such file") from None
     except yaml.YAMLError as error:
         raise UserError(f"--config: not valid YAML: {' '.join(str(error).split())}") from None
     except (ValueError, TypeError) as error:
         raise UserError(" ".join(str(error).split())) from None
-    if unknown:
-        raise UserError(f"unknown flag {unknown[0]}; '{prog} --help' lists them all")
-    return parsed
 
 
 def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], list[str]]:
@@ -175,17 +191,30 @@ def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], 
     return tuple(parsed), [*from_file, *from_flags]
 
 
+def faults(arguments: StarArguments, args: Any) -> list[str]:
+    """What the flags cannot say by themselves: no output folder, or none that can be made;
+    evaluation without data.
+    """
+    found = []
+    if not args.output_dir:
+        found.append("no --output_dir; name the folder that takes checkpoints and the model")
+    elif any(path.is_file() for path in (Path(args.output_dir), *Path(args.output_dir).parents)):
+        found.append(f"--output_dir {args.output_dir}: a file is in the way")
+    if args.eval_strategy != "no" and not arguments.eval_data:
+        found.append(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
+    return found
+
+
 def check(arguments: StarArguments, args: Any) -> None:
-    """What the flags cannot say by themselves; makes the run's folder.
+    """Make the run's folder, and say where the run is not started as its recipe says.
 
     Raises:
-        UserError: no or no possible output folder, evaluation without data.
+        UserError: the first of ``faults``; a dry run that a recipe asks for.
     """
-    if not args.output_dir:
-        raise UserError("no --output_dir; name the folder that takes checkpoints and the model")
-    try:
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--output_dir {args.output_dir}: a file is in the way") from None
-    if args.eval_strategy != "no" and not arguments.eval_data:
-        raise UserError(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
+    if arguments.dry_run:
+        raise UserError("dry_run in a recipe does nothing; give --dry-run on the command line")
+    for fault in faults(arguments, args):
+        raise UserError(fault)
+    if told := started_otherwise(arguments.launch, os.environ):
+        say(told)
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)

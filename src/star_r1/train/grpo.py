@@ -19,6 +19,7 @@ from typing import Any
 from accelerate.utils import is_peft_model
 from datasets import Dataset, Image, List
 from trl import GRPOConfig
+from trl.import_utils import is_vllm_available
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
@@ -26,6 +27,7 @@ from star_r1.data.dataset import load
 from star_r1.errors import UserError
 from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
+from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, quiet, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
@@ -192,13 +194,16 @@ def main(argv: Sequence[str]) -> int:
         UserError: anything wrong with the flags, the recipe, the data or the model.
     """
     quiet()
-    arguments, numbers, args = parse(
-        "star-r1 train grpo", argv, GRPOArguments, RewardArguments, StarGRPOConfig
-    )
+    prog, types = "star-r1 train grpo", (GRPOArguments, RewardArguments, StarGRPOConfig)
+    if plan.asked_for(argv):
+        return plan.show(prog, argv, types, reward_function)
+    arguments, numbers, args = parse(prog, argv, *types)
     check(arguments, args)
+    if args.use_vllm and not is_vllm_available():
+        raise UserError("--use_vllm: vLLM is not installed here; docs/training.md says how")
     reward = reward_function(arguments, numbers)
     model, processor = arguments.load()
-    reason = obstacle(model, args) if arguments.share_prompts else "--share_prompts false"
+    reason = obstacle(args) if arguments.share_prompts else "--share_prompts false"
     if reason:
         say(f"prompts are computed once a completion ({reason})")
     train = prompts_of(arguments.data, arguments.views, decode=bool(reason))

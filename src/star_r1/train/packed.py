@@ -218,6 +218,6 @@ def _forward(
 
 
 def share(model: Any) -> None:
-    """Teach ``model`` (a member of ``MODELS``) the packed row."""
+    """Teach ``model`` (of one of ``loading.TRAINABLE``) the packed row."""
     model.model.forward = types.MethodType(_forward, model.model)
     model.model.language_model.config._attn_implementation = ATTENTION

@@ -99,7 +99,7 @@ def sample(
     """Sample B completions: lists of token ids, up to and with the first end token.
 
     Args:
-        model: a member of ``MODELS``.
+        model: of one of ``loading.TRAINABLE``.
         prompts: U prompts.
         group: (B,), which prompt each completion continues.
         uniforms: (B, C), each in [0, 1): the t-th token of a completion is where the cumulative

@@ -17,6 +17,7 @@ from trl import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from star_r1.data.dataset import load
+from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.run import ExactResume, model_card, quiet, run
 
@@ -67,7 +68,10 @@ def main(argv: Sequence[str]) -> int:
         UserError: anything wrong with the flags, the recipe, the data or the model.
     """
     quiet()
-    arguments, args = parse("star-r1 train sft", argv, StarArguments, StarSFTConfig)
+    prog, types = "star-r1 train sft", (StarArguments, StarSFTConfig)
+    if plan.asked_for(argv):
+        return plan.show(prog, argv, types)
+    arguments, args = parse(prog, argv, *types)
     check(arguments, args)
     model, processor = arguments.load()
     trainer = StarSFTTrainer(

@@ -7,36 +7,26 @@ into one row (``packed``). Everything else of TRL stays as it is, and so do the 
 log-probabilities and gradients equal TRL's to rounding (tests/invariants).
 """
 
-from typing import Any, Final
+import os
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor
-from transformers import (
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLForConditionalGeneration,
-    Qwen3VLForConditionalGeneration,
-)
 from trl import GRPOConfig
 from trl.trainer.utils import split_tensor_dict
 
+from star_r1.train.launch import read_launch
 from star_r1.train.packed import pack, share
 from star_r1.train.prompts import Prompt, encode, see
 from star_r1.train.sampling import sample, uniforms, warpers
 
-MODELS: Final = (
-    Qwen2VLForConditionalGeneration,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3VLForConditionalGeneration,
-)
-"""Whose prompts can be shared."""
-
 
 class SharedPrompt:
-    """Mixin for TRL's GRPOTrainer on ``MODELS``, full or LoRA; ``obstacle`` says where not.
+    """Mixin for TRL's GRPOTrainer, full or LoRA; ``obstacle`` says where not.
 
-    The rows need an ``id`` that names the prompt.
+    The model is one of ``loading.TRAINABLE``. The rows need an ``id`` that names the prompt.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,15 +98,15 @@ class SharedPrompt:
         if trainer.use_vllm:
             images = [list(prompts[number].pictures) for number in self._group.tolist()]
             return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)  # type: ignore[misc]
+        numbers = torch.from_numpy(self._uniforms())
+        model = self._unwrap(trainer.model)
+        training = model.training
+        model.eval()  # a checkpointed layer in training keeps no keys, and dropout is for updates
         with trainer.accelerator.autocast():
             completions = sample(
-                self._unwrap(trainer.model),
-                prompts,
-                self._group,
-                torch.from_numpy(self._uniforms()),
-                trainer.eos_token_ids,
-                warpers(trainer.args),
+                model, prompts, self._group, numbers, trainer.eos_token_ids, warpers(trainer.args)
             )
+        model.train(training)
         return completions, None
 
     def _uniforms(self) -> np.ndarray[Any, Any]:
@@ -170,12 +160,11 @@ class SharedPrompt:
         return loss
 
 
-def obstacle(model: Any, args: GRPOConfig) -> str | None:
+def obstacle(args: GRPOConfig) -> str | None:
     """Why prompts cannot be shared under ``args``, or None where they can."""
     sharded = bool(args.fsdp) or args.deepspeed is not None
-    known = ", ".join(model.__name__ for model in MODELS)
+    sharded |= read_launch(None, os.environ).division != "none"  # by accelerate launch
     reasons = {
-        f"{type(model).__name__} is none of {known}": not isinstance(model, MODELS),
         "FSDP or DeepSpeed without vLLM": sharded and not args.use_vllm,
         "repetition_penalty": args.repetition_penalty != 1,
         "generation_kwargs": bool(args.generation_kwargs) and not args.use_vllm,
