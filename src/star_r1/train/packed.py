@@ -15,7 +15,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from star_r1.train.prompts import Prompt, embed
 
 ATTENTION: Final = "shared_prompt"
-"""The name under which transformers knows ``packed_attention``."""
+"""The name under which transformers knows ``attention``."""
 
 
 @dataclass(frozen=True)
@@ -127,42 +127,60 @@ def pack(
     )
 
 
-def packed_attention(
+class Columns(Protocol):
+    """Keys and values of the completions that are being sampled (``sampling.Columns``)."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """Add a token of each completion, and attend from it: (U, G, heads, head size)."""
+
+
+def attention(
     module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
+    scaling: float,
     dropout: float = 0.0,
-    segments: tuple[Segment, ...] | None = None,
+    segments: Sequence[Segment] | None = None,
+    columns: Columns | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of a packed row by ``segments``, or transformers' sdpa attention without them.
+    """What transformers calls as attention, under the name ``ATTENTION``.
 
     Args:
         module: the attention module.
-        query: (1, heads, T, head size); ``key`` and ``value``: (1, key heads, T, head size).
-        attention_mask: of the plain form; a packed row has none.
+        query: (rows, heads, T, head size); ``key`` and ``value``: (rows, key heads, T, head size).
+        attention_mask: of the plain form; the others have none.
         scaling, dropout: of the scores.
-        segments: the packed row's.
-        **kwargs: of the plain form.
+        segments: of a packed row; then there is one row.
+        columns: the completions of a sampling step; then rows are prompts, and T completions.
+        **kwargs: of the plain form, which is transformers' sdpa attention.
 
     Returns:
-        (1, T, heads, head size), and None for the weights, as transformers wants it.
+        (rows, T, heads, head size), and None for the weights, as transformers wants it.
     """
-    if segments is None:
-        output, _ = sdpa_attention_forward(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=scaling,
-            dropout=dropout,
-            **kwargs,
-        )
-        return output, None
+    if columns is not None:
+        return columns.attend(module.layer_idx, query, key, value, scaling), None
+    if segments is not None:
+        return packed_attention(query, key, value, scaling, dropout, segments), None
+    plain: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
+    return plain
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    dropout: float,
+    segments: Sequence[Segment],
+) -> Tensor:
+    """Attention of a packed row, (1, T, heads, head size); arguments as for ``attention``."""
     # Under autocast rotary positions leave queries and keys in float32. The kernels for a causal
     # block are called below the level at which autocast would see that.
     query, key = query.to(value.dtype), key.to(value.dtype)
@@ -192,10 +210,10 @@ def packed_attention(
         causal = causal_lower_right(steps, segment.prompt + steps)
         output = attend(own_q, all_k, all_v, attn_mask=causal)
         parts.append(output.transpose(1, 2)[segment.mask])
-    return torch.cat(parts)[None], None
+    return torch.cat(parts)[None]
 
 
-AttentionInterface.register(ATTENTION, packed_attention)
+AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 

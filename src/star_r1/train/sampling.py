@@ -20,47 +20,82 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.cache_utils import DynamicLayer
 from trl import GRPOConfig
 
 from star_r1.train.prompts import Prompt, embed
 
 COMPACT_BELOW: Final = 0.75
-"""Stopped rows are dropped once so small a share of the rows still grows."""
+"""Stopped completions are dropped once the others need so small a share of the room."""
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer with room for what is to come: appending copies the new columns only.
+class Columns:
+    """Keys and values of completions, a column a step; those of the prompts are not repeated.
 
-    DynamicLayer copies all columns at every step, which is half of the time of sampling.
+    A step's queries meet the keys of their prompt, all G of a group at once, and their own. This
+    reads far less memory than a copy of the prompt for each completion, which is what costs time.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, room: int) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self._length = 0
-        shape = (*keys.shape[:2], keys.shape[2] + room, keys.shape[3])
-        self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
-        self.update(keys, values)
+    def __init__(self, cache: DynamicCache, mask: Tensor, many: int, room: int) -> None:
+        """Room for ``many`` completions, of ``room`` tokens, of each of the U prompts in ``cache``.
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Append (B, heads, n, head size); returns all columns so far."""
-        start, self._length = self._length, self._length + key_states.shape[2]
-        self._keys[:, :, start : self._length] = key_states
-        self._values[:, :, start : self._length] = value_states
-        return self._view()
+        ``mask``: (U, P), which columns of the cache are tokens.
+        """
+        self.prompts = [(layer.keys, layer.values) for layer in cache.layers]
+        self.mask = mask[:, None, None]
+        self.own = [
+            (
+                k.new_empty(*k.shape[:2], many, room, k.shape[3]),
+                v.new_empty(*v.shape[:2], many, room, v.shape[3]),
+            )
+            for k, v in self.prompts
+        ]
+        self.length = 0
 
-    def keep(self, rows: Tensor) -> None:
-        """Drop all but ``rows``."""
-        self._keys, self._values = self._keys[rows], self._values[rows]
-        self._view()
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """Add the next column and attend from it.
 
-    def _view(self) -> tuple[Tensor, Tensor]:
-        self.keys = self._keys[:, :, : self._length]
-        self.values = self._values[:, :, : self._length]
-        return self.keys, self.values
+        Args:
+            layer: its number.
+            query: (U, heads, G, head size); ``key`` and ``value``: (U, key heads, G, head size).
+            scaling: of the scores.
+
+        Returns:
+            (U, G, heads, head size).
+        """
+        (prompt_k, prompt_v), (own_k, own_v) = self.prompts[layer], self.own[layer]
+        own_k[:, :, :, self.length], own_v[:, :, :, self.length] = key, value
+        own_k, own_v = (own[:, :, :, : self.length + 1] for own in (own_k, own_v))
+        rows, _, many, size = query.shape
+        key_heads, seen = prompt_k.shape[1:3]
+        query = (query * scaling).to(prompt_k.dtype).view(rows, key_heads, -1, many, size)
+        # (U, key heads, heads a key head, G, columns)
+        scores = torch.cat(
+            [
+                (query.flatten(2, 3) @ prompt_k.transpose(2, 3))
+                .masked_fill(~self.mask, -torch.inf)
+                .view(*query.shape[:4], seen),
+                (query.transpose(2, 3) @ own_k.transpose(3, 4)).transpose(2, 3),
+            ],
+            dim=-1,
+        )
+        weights = scores.softmax(-1, dtype=torch.float32).to(prompt_v.dtype)
+        of_prompt, of_own = weights[..., :seen], weights[..., seen:]
+        output: Tensor = (of_prompt.flatten(2, 3) @ prompt_v).view(query.shape)
+        output = output + (of_own.transpose(2, 3) @ own_v).transpose(2, 3)
+        return output.flatten(1, 2).transpose(1, 2)
+
+    def keep(self, rows: Tensor, places: Tensor) -> None:
+        """Go on with prompts ``rows`` (U',) alone, and of each the completions ``places`` (U', G')."""
+        self.prompts = [(k[rows], v[rows]) for k, v in self.prompts]
+        self.mask = self.mask[rows]
+        at = rows[:, None]
+        # two index tensors around a slice put what they index in front
+        self.own = [
+            (k[at, :, places].transpose(1, 2), v[at, :, places].transpose(1, 2))
+            for k, v in self.own
+        ]
 
 
 def _prefill(backbone: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, DynamicCache, Tensor]:
@@ -99,8 +134,8 @@ def sample(
     """Sample B completions: lists of token ids, up to and with the first end token.
 
     Args:
-        model: of one of ``loading.TRAINABLE``.
-        prompts: U prompts.
+        model: of one of ``loading.TRAINABLE``, in evaluation mode, prepared by ``packed.share``.
+        prompts: U prompts, each of which some completion continues.
         group: (B,), which prompt each completion continues.
         uniforms: (B, C), each in [0, 1): the t-th token of a completion is where the cumulative
             distribution passes the t-th of them. So a completion depends on its own numbers
@@ -108,42 +143,42 @@ def sample(
         end_ids: the tokens that end a completion.
         warp: what is done to the logits first.
     """
-    backbone = model.model
-    ends = torch.tensor(end_ids, device=group.device)
-    room = uniforms.shape[1]
+    backbone, device = model.model, group.device
+    ends, room = torch.tensor(end_ids, device=device), uniforms.shape[1]
+    uniforms = uniforms.to(device)
+    members = [torch.nonzero(group == number)[:, 0] for number in range(len(prompts))]
+    slots = pad_sequence(members, batch_first=True, padding_value=-1)  # (U, G), rows of (B, C)
     last, cache, mask = _prefill(backbone, prompts)
-    cache.layers = [
-        _RoomyLayer(layer.keys[group], layer.values[group], room) for layer in cache.layers
-    ]
-    logits, mask = model.lm_head(last)[group], mask[group]
-    position = torch.tensor([p.next_position for p in prompts], device=group.device)[group]
-    alive, going = torch.arange(len(group)), torch.ones(len(group), dtype=torch.bool)
-    completions: list[list[int]] = [[] for _ in group]
+    columns = Columns(cache, mask, slots.shape[1], room)
+    logits = model.lm_head(last)[:, None].expand(-1, slots.shape[1], -1)
+    position = torch.tensor([prompt.next_position for prompt in prompts], device=device)
+    completions = torch.full_like(uniforms, -1, dtype=torch.long)
+    alive = slots >= 0
     for step in range(room):
-        cdf = warp(None, logits.float()).softmax(-1).double().cumsum(-1)
-        reached = uniforms[alive, step].to(cdf)[:, None] * cdf[:, -1:]
-        tokens = torch.searchsorted(cdf, reached, right=True)
-        for row, token in zip(alive[going].tolist(), tokens.cpu()[going, 0].tolist(), strict=True):
-            completions[row].append(token)
-        going &= ~torch.isin(tokens[:, 0], ends).cpu()
-        if step == room - 1 or not going.any():
+        cdf = warp(None, logits.flatten(0, 1).float()).softmax(-1).double().cumsum(-1)
+        drawn = uniforms[slots.flatten(), step, None] * cdf[:, -1:]
+        tokens = torch.searchsorted(cdf, drawn, right=True).view(slots.shape)
+        completions[slots[alive], step] = tokens[alive]
+        alive &= ~torch.isin(tokens, ends)
+        if step == room - 1 or not alive.any():
             break
-        if going.sum() < COMPACT_BELOW * len(going):
-            rows = going.nonzero()[:, 0].to(group.device)
-            tokens, mask, position = tokens[rows], mask[rows], position[rows]
-            alive, going = alive[going], going[going]
-            for layer in cache.layers:
-                layer.keep(rows)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        rows, width = alive.any(1).nonzero()[:, 0], int(alive.sum(1).max())
+        if len(rows) * width < COMPACT_BELOW * alive.numel():
+            places = alive[rows].sort(descending=True, stable=True).indices[:, :width]
+            columns.keep(rows, places)
+            slots, alive, tokens = (
+                table[rows].gather(1, places) for table in (slots, alive, tokens)
+            )
+            position = position[rows]
         hidden = backbone.language_model(
             inputs_embeds=backbone.get_input_embeddings()(tokens),
-            attention_mask=mask[:, None, None],
-            position_ids=(position + step)[None, :, None].expand(3, -1, -1),
-            past_key_values=cache,
-            use_cache=True,
+            position_ids=(position + step)[None, :, None].expand(3, -1, slots.shape[1]),
+            use_cache=False,
+            columns=columns,
         ).last_hidden_state
-        logits = model.lm_head(hidden[:, 0])
-    return completions
+        columns.length += 1
+        logits = model.lm_head(hidden)
+    return [[token for token in row if token >= 0] for row in completions.tolist()]
 
 
 def uniforms(seed: int, step: int, name: str, size: tuple[int, int]) -> np.ndarray[Any, Any]:

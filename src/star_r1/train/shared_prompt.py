@@ -102,11 +102,12 @@ class SharedPrompt:
         model = self._unwrap(trainer.model)
         training = model.training
         model.eval()  # a checkpointed layer in training keeps no keys, and dropout is for updates
-        with trainer.accelerator.autocast():
-            completions = sample(
-                model, prompts, self._group, numbers, trainer.eos_token_ids, warpers(trainer.args)
-            )
-        model.train(training)
+        ends, warp = trainer.eos_token_ids, warpers(trainer.args)
+        try:
+            with trainer.accelerator.autocast():
+                completions = sample(model, prompts, self._group, numbers, ends, warp)
+        finally:
+            model.train(training)
         return completions, None
 
     def _uniforms(self) -> np.ndarray[Any, Any]:

@@ -38,12 +38,15 @@ class _MaskedHead(nn.Linear):
 
 
 def forbid_vision_tokens(model: Any) -> None:
-    """Take all probability from the image and video placeholders of ``model``, a Qwen-VL.
+    """Take all probability from the image and video placeholders of ``model``, a Qwen-VL, once.
 
     (Their output layers have no bias of their own.)
     """
     head = model.get_output_embeddings()
-    never = torch.zeros(head.weight.shape[0], dtype=head.weight.dtype, device=head.weight.device)
+    if isinstance(head, _MaskedHead):
+        return
+    # the weight itself is empty where ZeRO-3 has divided it while loading
+    never = torch.zeros(head.out_features, dtype=head.weight.dtype, device=head.weight.device)
     never[[model.config.image_token_id, model.config.video_token_id]] = NEVER
     del head.bias
     head.register_buffer("never", never, persistent=False)
