@@ -24,7 +24,7 @@ from star_r1.data.reason_rft import (
 from star_r1.data.show import show
 from star_r1.data.verify import verify
 from star_r1.errors import UserError
-from star_r1.report.gallery import _pictures
+from star_r1.report import gallery
 from star_r1.tvr import Change, Object, replay
 from star_r1.tvr.rules import touches
 from star_r1.tvr.scene import UNKNOWN_RIG
@@ -246,7 +246,7 @@ class TestImport:
         show(tmp_path / "out", "000001-center", tmp_path / "pair.png")
         (row,) = load(tmp_path / "out").with_format("arrow")["images"][0:1]
         sample = row_to_sample(load(tmp_path / "out")[0])
-        for picture in _pictures(sample, row.as_py()):
+        for picture in gallery.show(sample, row.as_py()):
             assert picture.labels == ()
 
     def test_the_pictures_may_lie_elsewhere(self, tmp_path: Path) -> None:

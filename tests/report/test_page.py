@@ -251,3 +251,26 @@ def test_examples() -> None:
     result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed
+
+
+def test_every_curve_of_grpo_has_a_chart(tmp_path: Path) -> None:
+    names = {
+        "reward": "Reward",
+        "answer/right": "Exact answers (TAcc)",
+        "reward/missing": "Reward terms",
+        "answer/predictions": "Predictions a sample",
+        "answer/well_formed": "Well-formed answers",
+        "completions/mean_length": "Completion length",
+        "completions/clipped_ratio": "Completions cut off",
+        "frac_reward_zero_std": "Groups without variance",
+        "entropy": "Entropy",
+        "kl": "KL to the base model",
+        "clip_ratio/region_mean": "Clipped tokens",
+        "grad_norm": "Gradient norm",
+    }
+    entries = [{"step": step, **dict.fromkeys(names, step / 10)} for step in (1, 2)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    write_report([tmp_path], tmp_path / "page.html")
+    figures = [text for _, text in Page(tmp_path / "page.html").all("figure", "card")]
+    assert len(figures) == len(names)
+    assert all(any(text.startswith(name) for text in figures) for name in names.values())

@@ -91,3 +91,18 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserError, match="unfinished"):
         read_runs([tmp_path])
+
+
+def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
+    """What a training that was killed may leave; a whole one needs no end."""
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "reward": 1}\n{"step": 2, "rew')
+    assert read_runs([tmp_path])[1][0].steps == 1
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "reward": 1}\n{"step": 2, "reward": 2}')
+    assert read_runs([tmp_path])[1][0].steps == 2
+
+
+def test_a_training_says_where_its_data_are(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    assert read_runs([tmp_path])[1][0].data is None
+    (tmp_path / "training.json").write_text('{"data": {"path": "/somewhere/pairs"}}')
+    assert read_runs([tmp_path])[1][0].data == Path("/somewhere/pairs")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from transformers import AutoConfig
 from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
 from star_r1.train import grpo, sft
-from star_r1.train.run import COMPLETE, last_checkpoint
+from star_r1.train.run import COMPLETE, checkpoints, last_checkpoint
 
 FLAGS = [
     *("--use_cpu", "--report_to", "none", "--learning_rate", "1e-2", "--reward", "letters"),
@@ -124,6 +125,121 @@ def test_half_written_checkpoint_is_passed_over(
     assert steps == [1, 2, 3, 4, 4]  # the last one sums up the run
 
 
+def test_older_checkpoints_go_when_the_new_one_is_whole(
+    train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is marked before any is deleted, and loses its mark before its files."""
+    run, seen = tmp_path / "run", []
+
+    def rmtree(path: Path, **kwargs: Any) -> None:
+        marked = [p.name for p in checkpoints(run) if (p / COMPLETE).is_file()]
+        seen.append((Path(path).name, marked))
+        remove(path, **kwargs)
+
+    remove = shutil.rmtree
+    (run / "checkpoint-77").mkdir(parents=True)  # half of one, by a process that was killed
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert train("run", "--save_total_limit", "1") == 0
+    deleted = [(name, marked) for name, marked in seen if name.startswith("checkpoint-")]
+    assert deleted == [
+        ("checkpoint-77", ["checkpoint-1"]),
+        ("checkpoint-1", ["checkpoint-2"]),
+        ("checkpoint-2", ["checkpoint-3"]),
+        ("checkpoint-3", ["checkpoint-4"]),
+    ]
+
+
+def test_a_whole_checkpoint_is_not_written_over(
+    train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of an epoch both the interrupt and the epoch ask for a checkpoint."""
+    asked = []
+    save = grpo.GRPOTrainer._save_checkpoint
+    monkeypatch.setattr(
+        grpo.GRPOTrainer,
+        "_save_checkpoint",
+        lambda trainer, *args: (asked.append(trainer.state.global_step), save(trainer, *args)),
+    )
+    flags = ("--save_strategy", "epoch", "--save_total_limit", "1", "--max_steps", "12")
+    assert train("run", *flags, at_step=5, act=lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert asked == [6]
+    assert last_checkpoint(tmp_path / "run") == tmp_path / "run" / "checkpoint-6"
+
+
+def test_no_limit_keeps_all_checkpoints(train: Callable[..., int], tmp_path: Path) -> None:
+    assert train("run", "--save_total_limit", "0", "--max_steps", "3") == 0
+    assert [path.name[-1] for path in checkpoints(tmp_path / "run")] == ["1", "2", "3"]
+
+
+def test_saves_between_two_log_entries_resume_to_the_same_log(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    """What was measured since the last entry is in no checkpoint: each save begins with one."""
+    flags = ("--logging_steps", "3", "--save_steps", "2")
+    assert train("whole", *flags) == 0
+
+    def kill() -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(UserError, match="killed"):
+        train("cut", *flags, at_step=3, act=kill)
+    assert train("cut", *flags) == 0
+    logs = []
+    for name in ("whole", "cut"):
+        entries = [json.loads(line) for line in (tmp_path / name / "log.jsonl").open()]
+        logs.append([(e["step"], e.get("loss"), e.get("reward")) for e in entries])
+    assert logs[0] == logs[1]
+    assert [step for step, *_ in logs[0]] == [2, 3, 4, 4]
+
+
+def test_an_export_cut_short_is_no_model_until_it_is_done_again(
+    train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each of its moves in turn, with an older export in the folder."""
+    run = tmp_path / "run"
+    assert train("run", "--max_steps", "2", "--lr_scheduler_type", "constant") == 0
+    old = (run / "model.safetensors").read_bytes()
+    assert train("whole", "--lr_scheduler_type", "constant") == 0
+    move = Path.replace
+    cut = 0
+    with monkeypatch.context() as patch:
+        moved: list[str] = []
+
+        def replace(path: Path, target: Path) -> Path:
+            if path.parent.name == "export.tmp":
+                moved.append(path.name)
+                if len(moved) > cut:
+                    raise KeyboardInterrupt
+            return move(path, target)
+
+        patch.setattr(Path, "replace", replace)
+        while cut < 3:
+            moved.clear()
+            with pytest.raises(KeyboardInterrupt):
+                train("run", "--lr_scheduler_type", "constant")
+            assert not (run / "config.json").exists()
+            with pytest.raises(UserError, match=r"no config\.json"):
+                load_model(str(run))
+            cut += 1
+        assert not (run / "model.safetensors").exists() or (
+            (run / "model.safetensors").read_bytes() != old
+        )
+    assert train("run", "--lr_scheduler_type", "constant") == 0
+    assert same_weights(run, tmp_path / "whole")
+    assert not (run / "export.tmp").exists()
+
+
+def test_half_a_last_line_of_a_finished_log_is_cut_off(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    assert train("run") == 0
+    log = tmp_path / "run" / "log.jsonl"
+    whole = log.read_text()
+    log.write_text(whole[:-20])
+    assert train("run") == 0
+    assert log.read_text() == "".join(whole.splitlines(keepends=True)[:-1])
+
+
 def test_checkpoint_of_another_model(
     train: Callable[..., int], tmp_path: Path, model_folder: Path
 ) -> None:
@@ -155,6 +271,7 @@ def test_run_folder(train: Callable[..., int], tmp_path: Path) -> None:
     assert {"step", "completion", "id", "answer", "letters", "advantage"} <= set(table.column_names)
     curves = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     assert {"reward", "kl", "entropy", "completions/mean_length", "step"} <= set(curves)
+    assert {"frac_reward_zero_std", "clip_ratio/region_mean", "grad_norm"} <= set(curves)
 
 
 def test_finished_run_is_left_as_it_is(train: Callable[..., int], tmp_path: Path) -> None:
@@ -197,8 +314,13 @@ def test_last_checkpoint_without_one(tmp_path: Path) -> None:
 
 SCRIPT = """
 import os, sys
+from pathlib import Path
 from safetensors.torch import save_file
+from star_r1.errors import UserError
 from star_r1.train import grpo
+
+out, *flags = sys.argv[1:]
+rank = os.environ["RANK"]
 
 def letters(completions, **columns):
     return [float(len(set(completion[0]["content"]))) for completion in completions]
@@ -206,23 +328,36 @@ def letters(completions, **columns):
 def run(trainer, *args):
     code = original(trainer, *args)
     state = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    save_file(state, f"{trainer.args.output_dir}/rank-{os.environ['RANK']}.safetensors")
+    save_file(state, f"{trainer.args.output_dir}/rank-{rank}.safetensors")
     return code
 
+def broken(trainer, *args, **kwargs):
+    loss = compute(trainer, *args, **kwargs)
+    return loss * float("nan") if rank == "1" and trainer.state.global_step == 1 else loss
+
 original, grpo.run = grpo.run, run
+compute = grpo.StarGRPOTrainer.compute_loss
 grpo.REWARDS["letters"] = letters
-sys.exit(grpo.main(sys.argv[1:]))
+assert grpo.main([*flags, "--output_dir", out]) == 0
+grpo.StarGRPOTrainer.compute_loss = broken
+try:
+    grpo.main([*flags, "--output_dir", out + "-broken"])
+except UserError as error:
+    Path(out, f"rank-{rank}.txt").write_text(str(error))
 """
 
 
 def test_two_processes(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:
-    """One group of 8 completions lies across both; the weights stay equal, and do move."""
+    """One group of 8 completions lies across both; the weights stay equal, and do move.
+
+    When the loss breaks in one of them, both stop at that step.
+    """
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    folders = ["--model", model_folder, "--data", data_folder, "--output_dir", out]
+    folders = ["--model", model_folder, "--data", data_folder]
     size = ["--num_generations", "8", "--per_device_train_batch_size", "4", "--max_steps", "2"]
-    flags = [*map(str, folders), *FLAGS, *size]
+    flags = [str(out), *map(str, folders), *FLAGS, *size]
     subprocess.run(
         [*torchrun, "--standalone", str(tmp_path / "script.py"), *flags],
         check=True,
@@ -236,6 +371,10 @@ def test_two_processes(model_folder: Path, data_folder: Path, tmp_path: Path) ->
     assert (out / "checkpoint-2" / COMPLETE).is_file()
     assert (out / "checkpoint-2" / "rng_state_1.pth").is_file()
     assert len((out / "log.jsonl").read_text().splitlines()) == 3
+    for rank in (0, 1):
+        said = (out / f"rank-{rank}.txt").read_text()
+        assert said.startswith("step 2: the norm of the gradient is nan")
+    assert [path.name for path in checkpoints(tmp_path / "run-broken")] == ["checkpoint-1"]
 
 
 def test_sft_run(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def evaluate(
     ``out`` receives predictions.jsonl (one ``{"id", "completion"}`` a line, as they come),
     run.json (settings, and where the numbers come from) and at the end metrics.json (those that
     are returned; where objects move also TRANCE's, under ``trance`` and the name of the setting).
+    Where the model is a run of ``star-r1 train``, the metrics enter its card too.
     An interrupted evaluation goes on where it stopped when called again with the same settings.
     float32 on the CPU, bfloat16 on a GPU.
 
@@ -65,6 +66,7 @@ def evaluate(
     from star_r1.data.dataset import SAMPLE_COLUMNS, load
     from star_r1.evaluate.predictors import complete
     from star_r1.model.loading import load_model, load_processor
+    from star_r1.train.card import update_card
 
     rows = load(data, views)
     if limit is not None:
@@ -110,6 +112,7 @@ def evaluate(
     if "position" in scores["overall"]:
         record["trance"] = {setting: score_trance(pairs, setting, seed) for setting in SETTINGS}
     write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
+    update_card(Path(model), out)
     Console(stderr=True).print(
         f"metrics of {len(rows)} answers: {out / 'metrics.json'}\n"
         f"next: star-r1 report {out} --out {out / 'report.html'}",

@@ -36,7 +36,7 @@ def resolve(name_or_path: str) -> str:
         return str(weights)
     path = Path(name_or_path)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise UserError(f"{path}: no config.json, so not a model folder")
         return name_or_path
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:

@@ -98,18 +98,18 @@ def choose(evaluations: Sequence[Evaluation]) -> list[Pair]:
         if all(row["id"] in texts for texts in completions):
             sample = row_to_sample(row)
             said = tuple(
-                _say(run, texts[sample.id], sample)
+                say(run.name, texts[sample.id], sample)
                 for run, texts in zip(evaluations, completions, strict=True)
             )
             entries[sample.id] = sample, said
             kinds.setdefault((_outcome(said), sample.view), []).append(sample.id)
-    columns = [sorted(kinds[kind], key=_rank) for kind in sorted(kinds)]
+    columns = [sorted(kinds[kind], key=rank) for kind in sorted(kinds)]
     in_turn = [id for turn in zip_longest(*columns) for id in turn if id is not None]
     pictures = rows.with_format("arrow")
     return [
         Pair(
             sample,
-            _pictures(sample, pictures[place[id]]["images"][0].as_py()),
+            show(sample, pictures[place[id]]["images"][0].as_py()),
             said,
             _outcome(said),
         )
@@ -123,14 +123,16 @@ def _rows_of(run: Evaluation) -> Any:
     return run.about.get("identity", {}).get("rows")
 
 
-def _rank(id: str) -> str:
+def rank(id: str) -> str:
+    """An order in which to choose that has nothing to do with what is chosen."""
     return hashlib.sha256(id.encode()).hexdigest()
 
 
-def _say(run: Evaluation, completion: str, sample: Sample) -> Said:
+def say(run: str, completion: str, sample: Sample) -> Said:
+    """A completion of the model ``run``, read and scored."""
     answer = parse_answer(completion, sample.vocabulary)
     return Said(
-        run.name,
+        run,
         completion,
         answer,
         star(answer, sample.changes),
@@ -144,7 +146,8 @@ def _outcome(said: Sequence[Said]) -> str:
     return now if said[0].right == said[-1].right else f"newly {now}"
 
 
-def _pictures(sample: Sample, images: Sequence[Mapping[str, Any]]) -> tuple[Picture, ...]:
+def show(sample: Sample, images: Sequence[Mapping[str, Any]]) -> tuple[Picture, ...]:
+    """The pictures of a row, undecoded (``bytes``), with their labels."""
     initial, final = (image["bytes"] for image in images)
     return (
         _picture(sample, sample.initial, "center", initial, "Initial"),

@@ -12,7 +12,7 @@ from star_r1 import metrics, trance_metrics
 from star_r1.errors import UserError
 from star_r1.files import write_atomic
 from star_r1.metrics import Measured, group_views
-from star_r1.report import gallery
+from star_r1.report import gallery, samples
 from star_r1.report.plots import Point, curve_chart
 from star_r1.report.runs import Curve, Evaluation, Training, read_runs
 
@@ -98,6 +98,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         metrics=_union(run.scores["overall"] for run in evaluations),
         headline=_headline(first_and_last, views) if evaluations else [],
         gallery=gallery.choose(first_and_last) if evaluations else [],
+        samples=[step for training in trainings for step in samples.choose(training)],
         views=views,
         other_views=_and(views[1:]),
         terms=TERMS,
@@ -149,10 +150,43 @@ def _charts(
             {t: training.curves[f"reward/{t}"] for t in TERMS if f"reward/{t}" in training.curves},
         )
     add(
+        "Predictions a sample",
+        "Mean number of changes that a completion names.",
+        of_all("answer/predictions"),
+    )
+    add(
+        "Well-formed answers",
+        "Share of the completions that keep the format.",
+        of_all("answer/well_formed"),
+        percent=True,
+    )
+    add(
         "Completion length",
         "Mean number of tokens sampled.",
         of_all("completions/mean_length"),
     )
+    add(
+        "Completions cut off",
+        "Share that reached the longest length without an end.",
+        of_all("completions/clipped_ratio"),
+        percent=True,
+    )
+    add(
+        "Groups without variance",
+        "Share of the prompts whose completions all got the same reward, and so teach nothing.",
+        of_all("frac_reward_zero_std"),
+        percent=True,
+    )
+    add("Entropy", "Mean of the policy's choice of a token, in nats.", of_all("entropy"))
+    add("KL to the base model", "Mean a token (k3 estimate), in nats.", of_all("kl"))
+    add(
+        "Clipped tokens",
+        "Share of the tokens at which the ratio to the sampling policy left the trust region; 0 as "
+        "long as each generation batch is used for one step.",
+        of_all("clip_ratio/region_mean"),
+        percent=True,
+    )
+    add("Gradient norm", "Before it is clipped.", of_all("grad_norm"))
     add("Loss", "As trained on.", {} if of_all("reward") else of_all("loss"))
     return charts
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from star_r1.errors import UserError
 from star_r1.metrics import GROUPS, METRICS, Scores
+from star_r1.train.record import read_record
 from star_r1.trance_metrics import BASIC_METRICS, SETTINGS
 from star_r1.trance_metrics import METRICS as TRANCE_METRICS
 
@@ -42,10 +43,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What ``star-r1 train`` logged in a folder: name of the folder, curve by its logged name."""
+    """What ``star-r1 train`` left in a folder.
+
+    Attributes:
+        name: of the folder.
+        folder: where the sampled completions lie.
+        curves: by logged name.
+        data: dataset folder that it trained on; None where training.json does not say.
+    """
 
     name: str
+    folder: Path
     curves: dict[str, Curve]
+    data: Path | None
 
     @property
     def steps(self) -> float:
@@ -67,7 +77,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Training]
         if evaluated:
             evaluations.append(_read_evaluation(folder))
         if trained:
-            trainings.append(Training(_name(folder), _read_curves(folder / "log.jsonl")))
+            trainings.append(_read_training(folder))
         if not evaluated and not trained:
             if (folder / "run.json").exists():
                 raise UserError(
@@ -104,6 +114,12 @@ def _read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(_name(folder), folder, about, scores, trance)
 
 
+def _read_training(folder: Path) -> Training:
+    curves = _read_curves(folder / "log.jsonl")
+    path = read_record(folder).get("data", {}).get("path")
+    return Training(_name(folder), folder, curves, Path(path) if path else None)
+
+
 def _check_group(group: Any, metrics: Sequence[str]) -> None:
     for metric in {*metrics, *group}:
         _check_measured(group[metric])
@@ -127,7 +143,8 @@ def _read_json(path: Path) -> Any:
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     points: dict[str, list[tuple[float, float]]] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    *lines, rest = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines if _is_half(rest) else [*lines, rest], 1):
         if not line.strip():
             continue
         try:
@@ -147,6 +164,15 @@ def _read_curves(path: Path) -> dict[str, Curve]:
         name: Curve(*(tuple(map(float, column)) for column in zip(*rows, strict=True)))
         for name, rows in points.items()
     }
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether a last line without its end is what a training that was killed left of it."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def _is_number(value: Any) -> bool:

@@ -29,7 +29,9 @@ from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
-from star_r1.train.run import ExactResume, model_card, quiet, run, say
+from star_r1.train.guards import FiniteUpdates, reward_failed
+from star_r1.train.record import describe_training
+from star_r1.train.run import ExactResume, quiet, run, say
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
@@ -69,6 +71,13 @@ class GRPOArguments(StarArguments):
         default=True,
         metadata={"help": "Compute each prompt once for its group, where the settings allow it."},
     )
+    max_kl: float = dataclasses.field(
+        default=10.0,
+        metadata={
+            "help": "Stop when the logged KL to the base model, in nats a token, is above this at "
+            "three logging steps in a row; 0: never. Healthy runs stay below 1."
+        },
+    )
 
 
 RewardArguments = dataclasses.make_dataclass(
@@ -101,8 +110,8 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
             self.generator.manual_seed((self.seed << 20) + epoch)
 
 
-class StarGRPOTrainer(SaneVLLM, ExactResume, GRPOTrainer):  # type: ignore[misc]
-    """GRPOTrainer that resumes exactly and never samples a vision token; takes any model."""
+class StarGRPOTrainer(SaneVLLM, FiniteUpdates, ExactResume, GRPOTrainer):  # type: ignore[misc]
+    """GRPOTrainer that resumes exactly, never samples a vision token, and stops when it breaks."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         """As GRPOTrainer; ``model`` is a Qwen2.5-VL object, which may exist in memory only."""
@@ -123,12 +132,31 @@ class StarGRPOTrainer(SaneVLLM, ExactResume, GRPOTrainer):  # type: ignore[misc]
             sampler.seed,
         )
 
-    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> Any:
-        """Name the sample beside each completion in the table of completions."""
-        for column in ("id", "answer"):
-            if column in inputs[0]:
-                self._log_completion_extra(column, [row[column] for row in inputs])
-        return super()._calculate_rewards(inputs, *args)
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids: Any
+    ) -> Any:
+        """Name the sample beside each completion in the table of completions, and in errors.
+
+        Raises:
+            UserError: a reward raised.
+        """
+        columns = {name: [row[name] for row in inputs] for name in inputs[0]}
+        for name in ("id", "answer"):
+            if name in columns:
+                self._log_completion_extra(name, columns[name])
+        try:
+            return super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        except UserError:
+            raise
+        except Exception as error:
+            columns |= {
+                "prompts": prompts,
+                "completions": completions,
+                "completion_ids": completion_ids,
+            }
+            raise reward_failed(
+                self.reward_func_names, self.reward_funcs, columns, self.state, error
+            ) from error
 
 
 class SharedPromptGRPOTrainer(SharedPrompt, StarGRPOTrainer):
@@ -225,12 +253,8 @@ def main(argv: Sequence[str]) -> int:
         processing_class=processor,
         peft_config=arguments.adapter(),
     )
-    card = model_card(
-        f"{arguments.model_name_or_path}, trained with GRPO and the {arguments.reward} reward",
-        arguments.model_name_or_path,
-        ["grpo", "trl", "transformation-driven-visual-reasoning"],
-        f"Made by `star-r1 train grpo {' '.join(argv)}`.\n\n"
-        "It answers which attributes of which objects changed between two pictures: "
-        "`<think>reasoning</think><answer>2.color.cyan, 3.shape.cube</answer>`.",
-    )
-    return run(trainer, card, rollout_period(args))
+    named = {"name": arguments.reward}
+    if arguments.reward == "star":
+        named |= {name.removeprefix("reward_"): number for name, number in vars(numbers).items()}
+    about = describe_training("grpo", argv, arguments, args, len(train), named)
+    return run(trainer, about, rollout_period(args), arguments.max_kl)

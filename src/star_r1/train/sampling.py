@@ -87,7 +87,7 @@ class Columns:
         return output.flatten(1, 2).transpose(1, 2)
 
     def keep(self, rows: Tensor, places: Tensor) -> None:
-        """Go on with prompts ``rows`` (U',) alone, and of each the completions ``places`` (U', G')."""
+        """Go on with prompts ``rows`` (U',) alone, and ``places`` (U', G') of their completions."""
         self.prompts = [(k[rows], v[rows]) for k, v in self.prompts]
         self.mask = self.mask[rows]
         at = rows[:, None]

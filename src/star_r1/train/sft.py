@@ -19,7 +19,9 @@ from trl.trainer.sft_trainer import SFTTrainer
 from star_r1.data.dataset import load
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
-from star_r1.train.run import ExactResume, model_card, quiet, run
+from star_r1.train.guards import FiniteUpdates
+from star_r1.train.record import describe_training
+from star_r1.train.run import ExactResume, quiet, run
 
 
 @dataclasses.dataclass
@@ -39,8 +41,8 @@ class StarSFTConfig(SFTConfig):  # type: ignore[misc]
         super().__post_init__()
 
 
-class StarSFTTrainer(ExactResume, SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer that resumes exactly."""
+class StarSFTTrainer(FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that resumes exactly, and stops when it breaks."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Also go on counting tokens where the run left off; TRL 1.16 starts again from zero."""
@@ -74,20 +76,15 @@ def main(argv: Sequence[str]) -> int:
     arguments, args = parse(prog, argv, *types)
     check(arguments, args)
     model, processor = arguments.load()
+    train = answers_of(arguments.data, arguments.views)
     trainer = StarSFTTrainer(
         model,
         args,
-        train_dataset=answers_of(arguments.data, arguments.views),
+        train_dataset=train,
         eval_dataset=answers_of(arguments.eval_data, arguments.views)
         if arguments.eval_data
         else None,
         processing_class=processor,
         peft_config=arguments.adapter(),
     )
-    card = model_card(
-        f"{arguments.model_name_or_path}, fine-tuned on the answers (STAR-SFT)",
-        arguments.model_name_or_path,
-        ["sft", "trl", "transformation-driven-visual-reasoning"],
-        f"Made by `star-r1 train sft {' '.join(argv)}`.",
-    )
-    return run(trainer, card)
+    return run(trainer, describe_training("sft", argv, arguments, args, len(train)))

@@ -1,0 +1,137 @@
+"""``training.json``: what a run trains on what, by which command, commit and machine."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from star_r1.data.manifest import MANIFEST
+from star_r1.files import write_atomic
+from star_r1.provenance import provenance
+
+TRAINING: Final = "training.json"
+"""In the folder of a run; it names places on this machine and stays on it."""
+
+_SETTINGS: Final = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay"),
+    *("max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
+    *("bf16", "fp16", "num_generations", "max_completion_length", "temperature", "top_p", "top_k"),
+    *("num_iterations", "steps_per_generation", "beta", "epsilon", "loss_type", "scale_rewards"),
+    *("use_vllm", "max_length", "completion_only_loss"),
+)
+"""Of TRL's configs, those that say what was learned and how."""
+_ARGUMENTS: Final = (
+    *("dtype", "freeze_vision", "share_prompts", "min_pixels", "max_pixels"),
+    *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"),
+)
+_SECRET: Final = re.compile(r"--[\w-]*(token|key)$")
+
+
+def describe_training(
+    method: str,
+    argv: Sequence[str],
+    arguments: Any,
+    args: Any,
+    rows: int,
+    reward: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a run is, as far as one knows before it.
+
+    Args:
+        method: ``grpo`` or ``sft``.
+        argv: the words after ``star-r1 train METHOD``.
+        arguments: ``StarArguments``.
+        args: TRL's config.
+        rows: of the data that are trained on.
+        reward: its name (``name``) and its numbers.
+    """
+    import torch
+
+    on_gpu = args.device.type == "cuda"
+    device = torch.cuda.get_device_name(args.device) if on_gpu else args.device.type.upper()
+    settings = {name: getattr(args, name) for name in _SETTINGS if hasattr(args, name)}
+    lora = arguments.use_peft
+    for name in _ARGUMENTS:
+        if hasattr(arguments, name) and (lora or not name.startswith("lora_")):
+            settings[name] = getattr(arguments, name)
+    return {
+        "method": method,
+        "base_model": arguments.model_name_or_path,
+        "adapter": lora,
+        "data": {
+            "path": str(Path(arguments.data).resolve()),
+            "rows": rows,
+            "views": list(arguments.views),
+            **describe_data(Path(arguments.data)),
+        },
+        "reward": dict(reward) if reward else None,
+        "command": ["star-r1", "train", method, *hide(argv, _SECRET)],
+        "settings": {k: v for k, v in settings.items() if v is not None},
+        "device": device,
+        "processes": args.world_size,
+        **provenance(),
+    }
+
+
+def hide(words: Sequence[str], flags: re.Pattern[str]) -> list[str]:
+    """A command with ``...`` for the values of those flags.
+
+    >>> hide(["--hub-token", "hf_abc", "--beta=0", "--hub_token=hf_abc"], _SECRET)
+    ['--hub-token', '...', '--beta=0', '--hub_token=...']
+    """
+    shown, hidden = [], False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        private = flags.match(flag) is not None
+        shown.append("..." if hidden else f"{flag}=..." if private and equals else word)
+        hidden = private and not equals
+    return shown
+
+
+def describe_data(data: Path) -> dict[str, Any]:
+    """Name, seed and SHA-256 of the manifest of a dataset folder, or of a split's folder in one."""
+    data = data.resolve()
+    for folder, split, name in (
+        (data, None, data.name),
+        (data.parent, data.name, f"{data.parent.name}/{data.name}"),
+    ):
+        try:
+            content = (folder / MANIFEST).read_bytes()
+            splits = json.loads(content)["settings"].get("splits", {})
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+        seeds = {of["seed"] for key, of in splits.items() if split in (None, key) and "seed" in of}
+        return {
+            "name": name,
+            "seed": seeds.pop() if len(seeds) == 1 else None,
+            "manifest_sha256": hashlib.sha256(content).hexdigest(),
+        }
+    return {"name": data.name, "seed": None, "manifest_sha256": None}
+
+
+def record_training(folder: Path, about: Mapping[str, Any], **done: Any) -> None:
+    """Write ``training.json``; an evaluation in it stays as long as it is of these weights.
+
+    Args:
+        folder: of the run.
+        about: from ``describe_training``.
+        done: ``steps`` and ``seconds``, at the end.
+    """
+    record = {**about, **done}
+    before = read_record(folder)
+    record.pop("evaluation", None)
+    evaluation = before.get("evaluation")
+    if evaluation and done.get("steps", evaluation["steps"]) == evaluation["steps"]:
+        record["evaluation"] = evaluation
+    write_atomic(folder / TRAINING, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``training.json`` in a folder holds; nothing where there is none."""
+    try:
+        record = json.loads((folder / TRAINING).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
