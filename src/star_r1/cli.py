@@ -299,16 +299,22 @@ def show(
 def train_grpo(context: typer.Context) -> None:
     """Train by GRPO: --config recipes/X.yaml and any flag of TRL's GRPOConfig; --dry-run."""
     from star_r1.train.grpo import main as run
+    from star_r1.train.run import leave
 
-    sys.exit(run(context.args))
+    code = run(context.args)
+    leave()
+    sys.exit(code)
 
 
 @train_app.command("sft", **_PASS_ON)
 def train_sft(context: typer.Context) -> None:
     """Train on the answers: --config recipes/X.yaml, any flag of TRL's SFTConfig; --dry-run."""
+    from star_r1.train.run import leave
     from star_r1.train.sft import main as run
 
-    sys.exit(run(context.args))
+    code = run(context.args)
+    leave()
+    sys.exit(code)
 
 
 @app.command(**_PASS_ON)

@@ -14,18 +14,16 @@ from safetensors.torch import load_file
 
 STEPS = 4
 SCRIPT = """
-import faulthandler, sys
-faulthandler.dump_traceback_later(70)
-from accelerate import PartialState
+import sys
 from star_r1.train import grpo
+from star_r1.train.run import leave
 
 def letters(completions, **columns):
     return [float(len(set(completion[0]["content"]))) for completion in completions]
 
 grpo.REWARDS["letters"] = letters
 code = grpo.main(sys.argv[1:])
-PartialState().wait_for_everyone()
-PartialState().destroy_process_group()
+leave()
 sys.exit(code)
 """
 CLOCK = ("runtime", "per_second", "step_time", "total_flos")

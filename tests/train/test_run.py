@@ -318,6 +318,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from star_r1.errors import UserError
 from star_r1.train import grpo
+from star_r1.train.run import leave
 
 out, *flags = sys.argv[1:]
 rank = os.environ["RANK"]
@@ -344,6 +345,7 @@ try:
     grpo.main([*flags, "--output_dir", out + "-broken"])
 except UserError as error:
     Path(out, f"rank-{rank}.txt").write_text(str(error))
+leave()
 """
 
 

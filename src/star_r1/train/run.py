@@ -378,6 +378,16 @@ def _end(trainer: Any, state: TrainerState, about: Mapping[str, Any], repo: str 
     return 0
 
 
+def leave() -> None:
+    """End the process group, where there is one; what every process of a command does last.
+
+    Without it gloo aborts now and then in a process that ends (torch 2.13).
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def export(trainer: Any, folder: Path) -> list[str]:
     """Write model and processor into ``folder``, in the layout of the Hub; the names of the files.
 
