@@ -230,7 +230,6 @@ def main(argv: Sequence[str]) -> int:
     if args.use_vllm and not is_vllm_available():
         raise UserError("--use_vllm: vLLM is not installed here; docs/training.md says how")
     reward = reward_function(arguments, numbers)
-    model, processor = arguments.load()
     reason = obstacle(args) if arguments.share_prompts else "--share_prompts false"
     if reason:
         say(f"prompts are computed once a completion ({reason})")
@@ -241,15 +240,17 @@ def main(argv: Sequence[str]) -> int:
             f"{arguments.data}: {len(train)} rows of view {', '.join(arguments.views)}, but one "
             f"generation batch takes {need} prompts (generation_batch_size / num_generations)"
         )
+    others = None
+    if arguments.eval_data:
+        others = prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
+    model, processor = arguments.load()
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer
     trainer = trainer_class(
         model,
         reward,
         args,
         train_dataset=train,
-        eval_dataset=prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
-        if arguments.eval_data
-        else None,
+        eval_dataset=others,
         processing_class=processor,
         peft_config=arguments.adapter(),
     )

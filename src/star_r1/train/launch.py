@@ -66,7 +66,7 @@ def started_otherwise(config: str | None, environment: Mapping[str, str]) -> str
     planned, started = _read_config(Path(config)), read_launch(None, environment)
     if (planned.processes, planned.division) == (started.processes, started.division):
         return None
-    said = [f"{how.processes} processes, division {how.division}" for how in (planned, started)]
+    said = [f"processes {how.processes}, division {how.division}" for how in (planned, started)]
     return f"the recipe is for {said[0]} ({config}); this run has {said[1]}"
 
 

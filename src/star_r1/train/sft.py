@@ -75,15 +75,16 @@ def main(argv: Sequence[str]) -> int:
         return plan.show(prog, argv, types)
     arguments, args = parse(prog, argv, *types)
     check(arguments, args)
-    model, processor = arguments.load()
     train = answers_of(arguments.data, arguments.views)
+    others = None
+    if arguments.eval_data:
+        others = answers_of(arguments.eval_data, arguments.views)
+    model, processor = arguments.load()
     trainer = StarSFTTrainer(
         model,
         args,
         train_dataset=train,
-        eval_dataset=answers_of(arguments.eval_data, arguments.views)
-        if arguments.eval_data
-        else None,
+        eval_dataset=others,
         processing_class=processor,
         peft_config=arguments.adapter(),
     )
