@@ -77,5 +77,5 @@ def test_a_run_started_otherwise_is_told() -> None:
     told = started_otherwise(path, {})
     assert told is not None
     assert started_otherwise("", {}) is None
-    assert "8 processes, division zero3" in told
-    assert "1 processes, division none" in told
+    assert "processes 8, division zero3" in told
+    assert "processes 1, division none" in told

@@ -340,4 +340,4 @@ def test_a_run_says_that_it_is_not_started_as_planned(
     launch = ["--launch", str(ROOT / "recipes/accelerate/zero3.yaml")]
     with pytest.raises(UserError, match="--reward dense"):
         grpo.main([*fixed, *launch, "--reward", "dense"])
-    assert "the recipe is for 8 processes, division zero3" in capsys.readouterr().err
+    assert "the recipe is for processes 8, division zero3" in capsys.readouterr().err
