@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/.installed  ## data, training, evaluation and the report, in ten minutes on two cores
+demo: $(VENV)/.installed  ## data, training, evaluation and the report, in five minutes on two cores
 	$(BIN)/star-r1 demo --out demo
 
 # Small models are slower on many threads than on one.
