@@ -58,10 +58,8 @@ def types_of(path: Path) -> tuple[type, ...]:
 
 
 def fixed(path: Path) -> list[str]:
-    """What the mini recipes leave to the command line."""
-    given = ["--config", str(path), "--report_to", "none"]
-    mini = ["--data", "data/mini", "--output_dir", "runs/mini"]
-    return [*given, *mini] if path.name.startswith("mini-") else given
+    """What every call has."""
+    return ["--config", str(path), "--report_to", "none"]
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +85,9 @@ def test_plan(
     recipe = yaml.safe_load(path.read_text())
     assert main_of(path)([*fixed(path), "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert text.splitlines()[0].startswith(f"{recipe.get('data', 'data/mini')} is not there yet")
-    if path in LARGE:
-        assert "9000 of view center, assumed" in text
-        assert "a card of" in text
+    assert text.splitlines()[0].startswith(f"{recipe['data']} is not there yet")
+    assert f"{9000 if path in LARGE else 640} of view center, assumed" in text
+    assert ("a card of" in text) is (path in LARGE)
     few = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
     there = ["--data", str(data_folder), *few, "--launch", str(ACCELERATE[0])]
     if is_grpo(path):  # 12 rows are enough for 8 processes with one prompt each
