@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 
 from star_r1.files import write_atomic
 from star_r1.provenance import provenance
-from star_r1.train.run import COMPLETE, checkpoints
+from star_r1.train.checkpoints import COMPLETE, checkpoints
 
 OUT = Path(__file__).parents[1] / "results" / "train_kill_drill" / "train_kill_drill.json"
 PLAN = ("checkpoint", "step", "checkpoint", "rotation", "export")

@@ -30,6 +30,7 @@ from trl.trainer.utils import RepeatSampler
 
 from star_r1.model.loading import load_model
 from star_r1.model.mini import build_model, build_processor
+from star_r1.train.checkpoints import ExactResume
 from star_r1.train.grpo import (
     EpochSampler,
     SharedPromptGRPOTrainer,
@@ -37,7 +38,6 @@ from star_r1.train.grpo import (
     forbid_vision_tokens,
     prompts_of,
 )
-from star_r1.train.run import ExactResume
 from star_r1.train.vllm import SaneVLLM
 
 ROOT = Path(__file__).parents[2]
@@ -292,7 +292,9 @@ def test_the_table_has_all_overrides(cls: type) -> None:
     assert overridden <= {name for _, name in PARAMETERS}
 
 
-@pytest.mark.parametrize("module", ["grpo", "guards", "shared_prompt", "vllm", "run"])
+@pytest.mark.parametrize(
+    "module", ["checkpoints", "grpo", "guards", "shared_prompt", "vllm", "run"]
+)
 def test_attributes_that_we_read(module: str, build: Any, engine: FakeEngine) -> None:
     """All that train/ reads from a variable named ``trainer``."""
     trainer = build(SharedPromptGRPOTrainer, build_model(0, **SIZES), use_vllm=True)

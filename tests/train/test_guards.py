@@ -15,8 +15,8 @@ from transformers.trainer_callback import TrainerControl
 
 from star_r1.errors import UserError
 from star_r1.train import grpo, sft
+from star_r1.train.checkpoints import COMPLETE, checkpoints, last_checkpoint
 from star_r1.train.guards import PATIENCE, Divergence, reward_failed, room_to_write
-from star_r1.train.run import COMPLETE, checkpoints, last_checkpoint
 
 FLAGS = [
     *("--use_cpu", "--report_to", "none", "--learning_rate", "1e-2", "--reward", "letters"),

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
 from star_r1.train import grpo, sft
-from star_r1.train.run import COMPLETE, checkpoints, last_checkpoint
+from star_r1.train.checkpoints import COMPLETE, checkpoints, last_checkpoint
 
 FLAGS = [
     *("--use_cpu", "--report_to", "none", "--learning_rate", "1e-2", "--reward", "letters"),

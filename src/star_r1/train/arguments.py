@@ -14,7 +14,7 @@ from trl import TrlParser
 from star_r1.errors import UserError
 from star_r1.model.loading import check_trainable, load_model, load_processor
 from star_r1.train.launch import started_otherwise
-from star_r1.train.run import say
+from star_r1.train.terminal import say
 from star_r1.tvr.vocabulary import camera_position
 
 
@@ -135,7 +135,7 @@ def settle(args: Any) -> None:
     """What both configs decide before TRL's own ``__post_init__``.
 
     TRL turns bfloat16 on unless told otherwise; on a CPU that is only slow, so not there. The
-    flag that transformers renamed gets its new name, and ``run.Bar`` shows the progress.
+    flag that transformers renamed gets its new name, and ``callbacks.Bar`` shows the progress.
     """
     if args.bf16 is None and not torch.cuda.is_available():
         args.bf16 = False

@@ -29,10 +29,12 @@ from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
+from star_r1.train.checkpoints import ExactResume
 from star_r1.train.guards import FiniteUpdates, reward_failed
 from star_r1.train.record import describe_training
-from star_r1.train.run import ExactResume, quiet, run, say
+from star_r1.train.run import run
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
+from star_r1.train.terminal import quiet, say
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
 

@@ -25,6 +25,7 @@ from star_r1.model.loading import check_trainable
 from star_r1.model.published import published_config
 from star_r1.reward.adapters.trl import TrlReward
 from star_r1.train.arguments import StarArguments, faults, parse, parse_known
+from star_r1.train.checkpoints import last_checkpoint
 from star_r1.train.launch import Launch, read_launch
 from star_r1.train.memory import (
     FREE,
@@ -37,7 +38,6 @@ from star_r1.train.memory import (
     smallest_card,
 )
 from star_r1.train.rows import Prompt, Rows, example_answers, measure_prompt, read_rows
-from star_r1.train.run import last_checkpoint
 from star_r1.train.shared_prompt import obstacle
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What every training run shares: exact resume, interrupts, the log, the progress bar, the export.
+"""A training run from its last checkpoint to the exported model.
 
 A run lives in one folder:
 
@@ -11,285 +11,30 @@ A run lives in one folder:
   LoRA ``adapter_model.safetensors`` and ``adapter_config.json``. The config appears last.
 """
 
-import json
-import math
-import os
 import shutil
 import signal
-import sys
-import time
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
-import datasets
 import torch
-import transformers
 from accelerate import PartialState
-from accelerate.utils import is_peft_model
-from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from star_r1.errors import UserError
 from star_r1.files import leftovers, write_atomic
-from star_r1.progress import Advance, progress
 from star_r1.train import hub
+from star_r1.train.callbacks import Bar, Interrupt, Log, runtime
 from star_r1.train.card import on_hub, update_card
+from star_r1.train.checkpoints import last_checkpoint
 from star_r1.train.guards import Divergence, room_to_write
 from star_r1.train.record import TRAINING, read_record, record_training
+from star_r1.train.terminal import say
 
-SHOWN: Final = ("reward", "answer/right", "kl", "loss")
-"""Of all curves, the ones on the terminal."""
-COMPLETE: Final = "complete"
-"""Written last into a checkpoint; without it the checkpoint is half-written."""
 MODEL_CONFIGS: Final = ("config.json", "adapter_config.json")
 """One of them makes a folder a model, or a LoRA adapter."""
-
-
-class ExactResume:
-    """Mixin for a TRL trainer: a resumed run equals the uninterrupted one bit for bit."""
-
-    _saved_step = -1
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load full-parameter weights strictly.
-
-        ``save_pretrained`` writes Qwen2.5-VL under its published names, which are not those of
-        its modules, and Trainer loads non-strictly, so that it silently keeps the initial weights
-        (huggingface/transformers#43701, seen in 5.23). ``from_pretrained`` knows both names.
-        LoRA, FSDP and DeepSpeed load by other paths, which are right.
-
-        Raises:
-            UserError: the checkpoint does not fit the model.
-        """
-        trainer: Any = self
-        target = trainer.accelerator.unwrap_model(model or trainer.model)
-        if is_peft_model(target) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-            return
-        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
-        try:
-            target.load_state_dict(saved.state_dict(), strict=True)
-        except RuntimeError:
-            raise UserError(
-                f"{resume_from_checkpoint} was written by another model; give another --output_dir"
-            ) from None
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint, then its mark, and only then delete older ones.
-
-        Trainer deletes first, and a folder's files in any order (5.23): with a limit of one, or
-        killed at the wrong moment, there would be no whole checkpoint, or half of one that looks
-        whole. There must be room for one more than ``--save_total_limit``. Trainer also asks twice
-        at the end of an epoch that is interrupted there: a whole checkpoint is not written over.
-        """
-        trainer: Any = self
-        if self._saved_step == trainer.state.global_step:
-            return
-        folder = Path(trainer.args.output_dir)
-        checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
-        limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
-        try:
-            if trainer.is_world_process_zero():
-                (checkpoint / COMPLETE).unlink(missing_ok=True)
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-            PartialState().wait_for_everyone()
-            if trainer.is_world_process_zero():
-                _to_disk(checkpoint)
-                (checkpoint / COMPLETE).touch()
-        except Exception:
-            if trainer.is_world_process_zero():  # half a checkpoint only takes room
-                _delete(checkpoint)
-            raise
-        finally:
-            trainer.args.save_total_limit = limit
-        self._saved_step = trainer.state.global_step
-        if trainer.is_world_process_zero():
-            _rotate(folder, limit, trainer.state.best_model_checkpoint)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """See that ``--push_to_hub`` can work, before the work; ``run`` uploads at the end."""
-        trainer: Any = self
-        if trainer.is_world_process_zero():
-            trainer.hub_model_id = hub.create(trainer.args)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL's card describes a text model; ``card.write_card`` is true."""
-
-
-class Interrupt(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the running step on Ctrl-C or SIGTERM, with a checkpoint.
-
-    The same signal again ends it at once. With several processes all of them stop at the same step.
-    ``period`` is how many optimizer steps one generation batch feeds: between two of its
-    multiples there are rollouts in memory that a checkpoint does not hold, so every save waits
-    for the next multiple.
-    """
-
-    def __init__(self, period: int = 1) -> None:
-        """``period``: see above."""
-        self.period = period
-        self.signal: int | None = None
-        self._save_due = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal == number:
-            raise KeyboardInterrupt
-        if self.signal is not None:
-            return  # torchrun answers Ctrl-C with a SIGTERM to those that got the Ctrl-C already
-        self.signal = number
-        say("stopping after this step, with a checkpoint (once more: stop at once)")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Turn the signal into a save and a stop; move saves to where they are exact."""
-        stop = torch.tensor(self.signal is not None, dtype=torch.int, device=args.device)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(stop)
-        self._save_due |= control.should_save or bool(stop)
-        aligned = state.global_step % self.period == 0 or state.global_step >= state.max_steps
-        control.should_save = self._save_due and aligned
-        if control.should_save:
-            self._save_due = False
-            control.should_training_stop |= bool(stop)
-            # What was measured since the last entry is in no checkpoint.
-            control.should_log = True
-
-
-def _to_disk(checkpoint: Path) -> None:
-    """Wait until the files are on the disk: some file systems only then say that it is full."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def _rotate(folder: Path, limit: int | None, best: str | None) -> None:
-    """Delete half-written checkpoints, and whole ones but for the newest ``limit`` and the best."""
-    found = checkpoints(folder)
-    whole = [path for path in found if (path / COMPLETE).is_file()]
-    kept = whole[-limit:] if limit and limit > 0 else whole
-    for path in found:
-        if path not in kept and (best is None or path.name != Path(best).name):
-            _delete(path)
-
-
-def _delete(checkpoint: Path) -> None:
-    (checkpoint / COMPLETE).unlink(missing_ok=True)  # first: half of it must not look whole
-    shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-class Log(TrainerCallback):  # type: ignore[misc]
-    """Appends each logging step to ``log.jsonl``; on resume cuts it back to the checkpoint.
-
-    ``runtime`` in an entry: seconds of training up to it, those before a resume included.
-    """
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start from what the checkpoint remembers (nothing, in a new run)."""
-        self._began = time.monotonic() - runtime(state)
-        if state.is_world_process_zero:
-            write_atomic(
-                Path(args.output_dir) / "log.jsonl", "".join(map(_json_line, state.log_history))
-            )
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the newest entry."""
-        state.log_history[-1]["runtime"] = round(time.monotonic() - self._began, 3)
-        if state.is_world_process_zero:
-            with (Path(args.output_dir) / "log.jsonl").open("a") as file:
-                file.write(_json_line(state.log_history[-1]))
-
-
-def runtime(state: TrainerState) -> float:
-    """Seconds of training up to the last logged step, over all processes that resumed it."""
-    return max((entry.get("runtime", 0.0) for entry in state.log_history), default=0.0)
-
-
-def _json_line(entry: dict[str, Any]) -> str:
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in entry.items()
-    }
-    return json.dumps(finite) + "\n"
-
-
-class Bar(TrainerCallback):  # type: ignore[misc]
-    """A progress bar on stderr, and ten times a run a line with the newest numbers."""
-
-    def __init__(self) -> None:
-        """It appears when training begins."""
-        self._stack = ExitStack()
-        self._advance: Advance | None = None
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show it, from the step that the run resumes at."""
-        if state.is_world_process_zero:
-            self._advance = self._stack.enter_context(
-                progress("Training", state.max_steps, unit="steps", done=state.global_step)
-            )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move on by one step."""
-        if self._advance is not None:
-            self._advance()
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Say how training goes: reward and share of right answers (GRPO), or the loss."""
-        shown = {k: v for k in SHOWN if isinstance(v := state.log_history[-1].get(k), float)}
-        if shown and state.global_step % max(1, state.max_steps // 10) == 0:
-            numbers = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-            say(f"step {state.global_step}: {numbers}")
-
-
-def quiet() -> None:
-    """Leave the terminal to the run: no bars, notes or telemetry of the libraries."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each run otherwise
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    # transformers and TRL still read names that transformers itself has renamed
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None. A half-written one is passed over, aloud.
-
-    >>> last_checkpoint(Path("no-such-run")) is None
-    True
-    """
-    for path in reversed(checkpoints(folder)):
-        if (path / COMPLETE).is_file():
-            return path
-        say(f"ignoring {path}, which is half-written")
-    return None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Half-written ones too; the oldest first."""
-    found = [
-        path
-        for path in folder.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit()
-    ]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def run(trainer: Any, about: Mapping[str, Any], period: int = 1, max_kl: float = 0.0) -> int:
@@ -418,9 +163,3 @@ def export(trainer: Any, folder: Path) -> list[str]:
         (draft / name).replace(folder / name)
     draft.rmdir()
     return names
-
-
-def say(message: str) -> None:
-    """One line on stderr, from the first process only."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(message, file=sys.stderr, flush=True)

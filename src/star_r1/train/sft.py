@@ -19,9 +19,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from star_r1.data.dataset import load
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
+from star_r1.train.checkpoints import ExactResume
 from star_r1.train.guards import FiniteUpdates
 from star_r1.train.record import describe_training
-from star_r1.train.run import ExactResume, quiet, run
+from star_r1.train.run import run
+from star_r1.train.terminal import quiet
 
 
 @dataclasses.dataclass

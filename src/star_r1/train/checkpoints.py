@@ -1,0 +1,136 @@
+"""Checkpoints that are whole or do not count, and from which a run goes on exactly.
+
+A ``checkpoint-N/`` counts once its ``complete`` file is there, which is written last.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from accelerate import PartialState
+from accelerate.utils import is_peft_model
+
+from star_r1.errors import UserError
+from star_r1.train import hub
+from star_r1.train.terminal import say
+
+COMPLETE: Final = "complete"
+"""Written last into a checkpoint; without it the checkpoint is half-written."""
+
+
+class ExactResume:
+    """Mixin for a TRL trainer: a resumed run equals the uninterrupted one bit for bit."""
+
+    _saved_step = -1
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load full-parameter weights strictly.
+
+        ``save_pretrained`` writes Qwen2.5-VL under its published names, which are not those of
+        its modules, and Trainer loads non-strictly, so that it silently keeps the initial weights
+        (huggingface/transformers#43701, seen in 5.23). ``from_pretrained`` knows both names.
+        LoRA, FSDP and DeepSpeed load by other paths, which are right.
+
+        Raises:
+            UserError: the checkpoint does not fit the model.
+        """
+        trainer: Any = self
+        target = trainer.accelerator.unwrap_model(model or trainer.model)
+        if is_peft_model(target) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
+        try:
+            target.load_state_dict(saved.state_dict(), strict=True)
+        except RuntimeError:
+            raise UserError(
+                f"{resume_from_checkpoint} was written by another model; give another --output_dir"
+            ) from None
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint, then its mark, and only then delete older ones.
+
+        Trainer deletes first, and a folder's files in any order (5.23): with a limit of one, or
+        killed at the wrong moment, there would be no whole checkpoint, or half of one that looks
+        whole. There must be room for one more than ``--save_total_limit``. Trainer also asks twice
+        at the end of an epoch that is interrupted there: a whole checkpoint is not written over.
+        """
+        trainer: Any = self
+        if self._saved_step == trainer.state.global_step:
+            return
+        folder = Path(trainer.args.output_dir)
+        checkpoint = folder / f"checkpoint-{trainer.state.global_step}"
+        limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
+        try:
+            if trainer.is_world_process_zero():
+                (checkpoint / COMPLETE).unlink(missing_ok=True)
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            PartialState().wait_for_everyone()
+            if trainer.is_world_process_zero():
+                _to_disk(checkpoint)
+                (checkpoint / COMPLETE).touch()
+        except Exception:
+            if trainer.is_world_process_zero():  # half a checkpoint only takes room
+                _delete(checkpoint)
+            raise
+        finally:
+            trainer.args.save_total_limit = limit
+        self._saved_step = trainer.state.global_step
+        if trainer.is_world_process_zero():
+            _rotate(folder, limit, trainer.state.best_model_checkpoint)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """See that ``--push_to_hub`` can work, before the work; ``run`` uploads at the end."""
+        trainer: Any = self
+        if trainer.is_world_process_zero():
+            trainer.hub_model_id = hub.create(trainer.args)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's card describes a text model; ``card.write_card`` is true."""
+
+
+def _to_disk(checkpoint: Path) -> None:
+    """Wait until the files are on the disk: some file systems only then say that it is full."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _rotate(folder: Path, limit: int | None, best: str | None) -> None:
+    """Delete half-written checkpoints, and whole ones but for the newest ``limit`` and the best."""
+    found = checkpoints(folder)
+    whole = [path for path in found if (path / COMPLETE).is_file()]
+    kept = whole[-limit:] if limit and limit > 0 else whole
+    for path in found:
+        if path not in kept and (best is None or path.name != Path(best).name):
+            _delete(path)
+
+
+def _delete(checkpoint: Path) -> None:
+    (checkpoint / COMPLETE).unlink(missing_ok=True)  # first: half of it must not look whole
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None. A half-written one is passed over, aloud.
+
+    >>> last_checkpoint(Path("no-such-run")) is None
+    True
+    """
+    for path in reversed(checkpoints(folder)):
+        if (path / COMPLETE).is_file():
+            return path
+        say(f"ignoring {path}, which is half-written")
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Half-written ones too; the oldest first."""
+    found = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit()
+    ]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
