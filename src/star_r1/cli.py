@@ -301,9 +301,7 @@ def train_grpo(context: typer.Context) -> None:
     from star_r1.train.grpo import main as run
     from star_r1.train.run import leave
 
-    code = run(context.args)
-    leave()
-    sys.exit(code)
+    leave(run(context.args))
 
 
 @train_app.command("sft", **_PASS_ON)
@@ -312,9 +310,7 @@ def train_sft(context: typer.Context) -> None:
     from star_r1.train.run import leave
     from star_r1.train.sft import main as run
 
-    code = run(context.args)
-    leave()
-    sys.exit(code)
+    leave(run(context.args))
 
 
 @app.command(**_PASS_ON)

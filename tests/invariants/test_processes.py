@@ -22,9 +22,7 @@ def letters(completions, **columns):
     return [float(len(set(completion[0]["content"]))) for completion in completions]
 
 grpo.REWARDS["letters"] = letters
-code = grpo.main(sys.argv[1:])
-leave()
-sys.exit(code)
+leave(grpo.main(sys.argv[1:]))
 """
 CLOCK = ("runtime", "per_second", "step_time", "total_flos")
 

@@ -345,7 +345,7 @@ try:
     grpo.main([*flags, "--output_dir", out + "-broken"])
 except UserError as error:
     Path(out, f"rank-{rank}.txt").write_text(str(error))
-leave()
+leave(0)
 """
 
 

@@ -11,12 +11,14 @@ A run lives in one folder:
   LoRA ``adapter_model.safetensors`` and ``adapter_config.json``. The config appears last.
 """
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import torch
 from accelerate import PartialState
@@ -123,14 +125,19 @@ def _end(trainer: Any, state: TrainerState, about: Mapping[str, Any], repo: str 
     return 0
 
 
-def leave() -> None:
-    """End the process group, where there is one; what every process of a command does last.
+def leave(code: int) -> NoReturn:
+    """End a training command, all its processes together.
 
-    Without it gloo aborts now and then in a process that ends (torch 2.13).
+    Where there are several, Python's clean-up is left out: threads of gloo abort the process in
+    it, now and then, and the launcher takes that for a failure (torch 2.13).
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def export(trainer: Any, folder: Path) -> list[str]:
