@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = draw(tmp_path / "data")
     export("jsonl", data, tmp_path / "out", ["left"])
     (tmp_path / "out" / "data.jsonl").unlink()
-    monkeypatch.setattr(export_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device; make room"):
         export("jsonl", data, tmp_path / "out", ["left"])
     assert not (tmp_path / "out" / "data.jsonl").exists()

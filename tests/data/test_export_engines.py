@@ -166,7 +166,7 @@ def test_a_full_disk(
     export_engine(engine, data_folder, tmp_path / "out")
     train = next((tmp_path / "out").glob("train.*"))
     train.unlink()
-    monkeypatch.setattr(export_engines.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device; make room"):
         export_engine(engine, data_folder, tmp_path / "out")
     assert not train.exists()

@@ -137,7 +137,7 @@ def test_only_a_name_on_the_hub_is_a_base_model() -> None:
         (["--push_to_hub_token=hf_x"], "--push_to_hub_token=..."),
         (["--vllm_server_base_url", "http://10.0.0.1:80/"], "--vllm_server_base_url ..."),
         (
-            ["--model_init_kwargs", '{"cache_dir": "/tmp/c"}'],
+            ["--model_init_kwargs", '{"cache_dir": "/scratch/c"}'],
             '--model_init_kwargs {"cache_dir": "c"}',
         ),
         (["--model", "Qwen/Qwen2.5-VL-7B-Instruct"], "--model Qwen/Qwen2.5-VL-7B-Instruct"),

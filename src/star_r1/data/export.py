@@ -3,13 +3,11 @@
 import hashlib
 import itertools
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from star_r1.data.dataset import FEATURES, count_rows, read_columns, row_to_sample, shards
 from star_r1.data.intake import claim
@@ -17,7 +15,7 @@ from star_r1.data.manifest import describe
 from star_r1.data.reason_rft import to_calls, to_tuples
 from star_r1.data.trance_format import CAMERAS, image_name, to_entry
 from star_r1.errors import UserError
-from star_r1.files import write_atomic
+from star_r1.files import growing, write_atomic
 from star_r1.progress import progress
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import UNKNOWN_RIG
@@ -92,8 +90,8 @@ Writer: TypeAlias = Callable[[Path, ExitStack], Callable[[Group], None]]
 
 
 def _write_trance(out: Path, stack: ExitStack) -> Callable[[Group], None]:
-    plain = stack.enter_context(_growing(out / "data.jsonl"))
-    full = stack.enter_context(_growing(out / "data_renderable.jsonl"))
+    plain = stack.enter_context(_lines(out / "data.jsonl"))
+    full = stack.enter_context(_lines(out / "data_renderable.jsonl"))
 
     def put(group: Group) -> None:
         (first, sample), *_ = group
@@ -121,7 +119,7 @@ def _write_trance(out: Path, stack: ExitStack) -> Callable[[Group], None]:
 
 
 def _write_reason_rft(out: Path, stack: ExitStack) -> Callable[[Group], None]:
-    file = stack.enter_context(_growing(out / "data.json", "[", "\n]\n"))
+    file = stack.enter_context(_lines(out / "data.json", "[", "\n]\n"))
     separator = itertools.chain(("\n",), itertools.repeat(",\n"))
 
     def put(group: Group) -> None:
@@ -152,7 +150,7 @@ def _write_reason_rft(out: Path, stack: ExitStack) -> Callable[[Group], None]:
 
 
 def _write_jsonl(out: Path, stack: ExitStack) -> Callable[[Group], None]:
-    file = stack.enter_context(_growing(out / "data.jsonl"))
+    file = stack.enter_context(_lines(out / "data.jsonl"))
 
     def put(group: Group) -> None:
         for row, sample in group:
@@ -216,15 +214,19 @@ def save(path: Path, image: Mapping[str, Any]) -> None:
         write_atomic(path, image["bytes"])
 
 
-class _Growing:
+class _Discarded(Exception):
+    """A file is not wanted after all."""
+
+
+class _Lines:
     """A text file that appears when it is complete."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file, self.wanted = file, True
 
     def write(self, text: str) -> None:
         if self.wanted:
-            self._file.write(text)
+            self._file.write(text.encode())
 
     def discard(self) -> None:
         """Do without this file."""
@@ -232,24 +234,14 @@ class _Growing:
 
 
 @contextmanager
-def _growing(path: Path, start: str = "", end: str = "") -> Iterator[_Growing]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            growing = _Growing(file)
-            growing.write(start)
-            yield growing
-            growing.write(end)
-            file.flush()
-            os.fsync(file.fileno())
-        if growing.wanted:
-            temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; make room or name another place"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def _lines(path: Path, start: str = "", end: str = "") -> Iterator[_Lines]:
+    with suppress(_Discarded), growing(path) as file:
+        lines = _Lines(file)
+        lines.write(start)
+        yield lines
+        lines.write(end)
+        if not lines.wanted:
+            raise _Discarded
 
 
 def fingerprint(data: Path) -> str:

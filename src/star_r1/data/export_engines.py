@@ -1,13 +1,10 @@
 """A dataset folder -> what verl, EasyR1 and ms-swift train on, with the script that starts it."""
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +14,7 @@ from star_r1.data.dataset import FEATURES, count_rows, read_columns, shards
 from star_r1.data.export import Exported, as_texts, fingerprint, save, write_readme
 from star_r1.data.intake import claim
 from star_r1.errors import UserError
-from star_r1.files import write_atomic
+from star_r1.files import growing, write_atomic
 from star_r1.progress import progress
 from star_r1.reward.adapters.truth import pack
 
@@ -154,7 +151,7 @@ def _write_easyr1(out: Path, split: str, rows: Rows) -> None:
 
 
 def _write_ms_swift(out: Path, split: str, rows: Rows) -> None:
-    with _growing(out / f"{split}.jsonl") as file:
+    with growing(out / f"{split}.jsonl") as file:
         for row in rows:
             names = [row["id"].rpartition("-")[0] + "-initial", row["id"]]
             images = [f"image/{split}/{name}.png" for name in names]
@@ -178,7 +175,7 @@ def _write_parquet(
     """A parquet file in row groups of ``ROW_GROUP``; ``convert`` gets each row and its number."""
     schema = features.arrow_schema
     waiting: list[dict[str, Any]] = []
-    with _growing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with growing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for index, row in enumerate(rows):
             waiting.append(convert(index, row))
             if len(waiting) == ROW_GROUP:
@@ -186,24 +183,6 @@ def _write_parquet(
                 waiting = []
         if waiting:
             writer.write_table(pa.Table.from_pylist(waiting, schema))
-
-
-@contextmanager
-def _growing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which appears when it is complete."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; make room or name another place"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

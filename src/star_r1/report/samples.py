@@ -1,6 +1,6 @@
 """What a policy said while it was trained: completions of the first and the last logged step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
 from star_r1.errors import UserError
 from star_r1.report.gallery import Pair, rank, say, show
 from star_r1.report.runs import Training
+from star_r1.reward.adapters.trl import text_of
 
 SHOWN: Final = 2
 """Right completions of a step, and as many wrong ones."""
@@ -64,7 +65,7 @@ def _choose(name: str, table: list[dict[str, Any]], rows: Any, place: Mapping[st
     pictures = asked.with_format("arrow")
     images = {id: pictures[n]["images"][0].as_py() for n, id in enumerate(ids)}
     said = [
-        (row["id"], say(f"advantage {row['advantage']:+.2f}", _text(row["completion"]), sample))
+        (row["id"], say(f"advantage {row['advantage']:+.2f}", text_of(row["completion"]), sample))
         for row in table
         if (sample := samples.get(row["id"])) is not None
     ]
@@ -87,11 +88,3 @@ def _choose(name: str, table: list[dict[str, Any]], rows: Any, place: Mapping[st
 
 def _outcome(right: bool) -> str:
     return "right" if right else "wrong"
-
-
-def _text(messages: str | Sequence[Mapping[str, Any]]) -> str:
-    """Of a completion as TRL keeps it: chat messages, of which the last is read."""
-    content = messages if isinstance(messages, str) else messages[-1]["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in content)

@@ -107,7 +107,7 @@ def _read(
     )
     return [
         read(
-            _text(completion),
+            text_of(completion),
             f"row {row} of the batch" if ids[row] is None else f"sample {ids[row]}",
             answers[row],
             vocabularies[row],
@@ -117,7 +117,8 @@ def _read(
     ]
 
 
-def _text(completion: Completion) -> str:
+def text_of(completion: Completion) -> str:
+    """What is read of a completion."""
     if isinstance(completion, str):
         return completion
     content = completion[-1]["content"] if completion else ""
