@@ -75,11 +75,7 @@ class CyclesRenderer:
         Raises:
             UserError: a number is out of range, or there is no Blender.
         """
-        if min(size) < 16 or samples_per_pixel < 1:
-            raise UserError(
-                f"cannot draw {size[0]} x {size[1]} pixels with {samples_per_pixel} samples each: "
-                "give at least 16 pixels a side and 1 sample"
-            )
+        studio.check_picture(size, samples_per_pixel)
         self.size = size
         self.samples_per_pixel = samples_per_pixel
         self.denoise = denoise or ("no" if samples_per_pixel >= TRANCE_SAMPLES else "best")

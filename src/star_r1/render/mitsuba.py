@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from star_r1.errors import UserError
 from star_r1.render import studio
 from star_r1.render.cameras import Camera
 from star_r1.render.engine import branching, dr, mi, oidn
@@ -54,11 +53,7 @@ class MitsubaRenderer:
         Raises:
             UserError: a number is out of range.
         """
-        if min(size) < 16 or samples_per_pixel < 1:
-            raise UserError(
-                f"cannot draw {size[0]} x {size[1]} pixels with {samples_per_pixel} samples each: "
-                "give at least 16 pixels a side and 1 sample"
-            )
+        studio.check_picture(size, samples_per_pixel)
         self.size = size
         self.samples_per_pixel = samples_per_pixel
         self._placed: Scene | None = None

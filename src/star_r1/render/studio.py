@@ -7,6 +7,7 @@ colors and albedos linear.
 
 from typing import Final, NamedTuple
 
+from star_r1.errors import UserError
 from star_r1.tvr.vocabulary import CELL, VISIBLE_CELLS
 
 
@@ -80,3 +81,16 @@ MAX_BOUNCES: Final = 4
 
 BEVEL: Final = 0.1
 """Of the half edge of cubes and cylinders, *ours*."""
+
+
+def check_picture(size: tuple[int, int], samples_per_pixel: int) -> None:
+    """Refuse what no renderer can draw.
+
+    Raises:
+        UserError: fewer than 16 pixels a side, or no light path.
+    """
+    if min(size) < 16 or samples_per_pixel < 1:
+        raise UserError(
+            f"cannot draw {size[0]} x {size[1]} pixels with {samples_per_pixel} samples each: "
+            "give at least 16 pixels a side and 1 sample"
+        )
