@@ -5,7 +5,8 @@ import pytest
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import MetricSet, read_predictions, score_file
+from star_r1.evaluate.predictions import read_predictions
+from star_r1.evaluate.scoring import MetricSet, score_file
 from star_r1.tvr import format_changes
 
 

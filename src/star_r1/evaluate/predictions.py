@@ -1,112 +1,167 @@
-"""Predictions on disk: one ``{"id": ..., "completion": ...}`` a line; strict reading, scoring."""
+"""The predictions file: one completion a line, as evaluations write it and anybody may."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
-from star_r1.metrics import Scores, score
-from star_r1.trance_metrics import score_trance
-from star_r1.tvr.answer import Answer, parse_answer
-from star_r1.tvr.sample import Sample
 
-Pairs: TypeAlias = Sequence[tuple[Answer, Sample]]
-MetricSet: TypeAlias = Literal["star", "basic", "event", "view"]
-"""STAR-R1's metrics, or TRANCE's in one of its settings."""
+Status: TypeAlias = Literal["answered", "empty", "cut_off", "refused", "failed"]
+"""What became of a question. Only ``failed`` has no completion of the model: all attempts to get
+one failed. ``cut_off`` reached the longest length before its end."""
+
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+
+SHOWN_FAULTS: Final = 20
+"""Broken lines that a message names one by one; a number stands for the rest."""
 
 
-def score_file(data: Path, predictions: Path, metrics: MetricSet = "star") -> Scores:
-    """The metrics of a predictions file over the whole of a dataset.
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model said to one question.
 
-    The file must answer every row of the dataset exactly once: a part of it would have a score
-    that compares with nothing. (``star-r1 evaluate`` with ``--limit`` or ``--views`` scores the
-    rows that it ran, in its own metrics.json.)
-
-    Args:
-        data: a dataset folder, as ``star-r1 generate`` writes it.
-        predictions: JSON lines ``{"id": ..., "completion": ...}``; other fields are not read.
-        metrics: the 11 of STAR-R1, or those of TRANCE's evaluator.
-
-    Returns:
-        group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score`` and
-        ``trance_metrics.score_trance``.
-
-    Raises:
-        UserError: the dataset or the file is missing or damaged, see ``read_predictions``; a row
-            of the dataset has no prediction.
+    Attributes:
+        id: of the row that was asked.
+        text: the completion, empty where there is none.
+        number: 0 to K - 1, which of the K completions of that row.
+        status: what became of the question.
+        key: of the model, prompt, pictures and settings that it answers; empty in files of others.
+        error: why it failed, one line; empty unless ``status`` is ``failed``.
+        prompt_tokens, completion_tokens: what the model or the endpoint counted.
     """
-    from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns
 
-    rows = list(read_columns(data, SAMPLE_COLUMNS))
-    known = [row["id"] for row in rows]
-    completions = read_predictions(predictions, set(known))
-    if missing := [id for id in known if id not in completions]:
-        raise UserError(
-            f"{predictions}: no prediction for {missing[0]!r}, in all for {len(missing)} of the "
-            f"{len(known)} rows of {data}; predict every row"
-        )
-    pairs = read_answers(rows, completions)
-    return score(pairs) if metrics == "star" else score_trance(pairs, metrics)
+    id: str
+    text: str
+    number: int = 0
+    status: Status = "answered"
+    key: str = ""
+    error: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def to_json(self) -> str:
+        """One line of a predictions file, without its end."""
+        row: dict[str, Any] = {
+            "id": self.id,
+            "completion": self.text,
+            "number": self.number,
+            "status": self.status,
+            "key": self.key,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+        }
+        return json.dumps(row | ({"error": self.error} if self.error else {}))
 
 
-def read_answers(rows: Iterable[Mapping[str, Any]], completions: Mapping[str, str]) -> Pairs:
-    """Each completion, read with the vocabulary of its row, and the sample of the row.
+class BrokenLines(UserError):
+    """Some lines of a predictions file cannot be read; its message names each by its number."""
 
-    Args:
-        rows: of a dataset, with its ``SAMPLE_COLUMNS``; the pictures are not used, and rows
-            without them are faster to read.
-        completions: by id, one for each row.
-    """
-    from star_r1.data.dataset import row_to_sample
-
-    samples = map(row_to_sample, rows)
-    return [(parse_answer(completions[s.id], s.vocabulary), s) for s in samples]
+    def __init__(self, path: Path, faults: Collection[str]) -> None:
+        """``faults``: one a broken line, ``FILE:LINE: what is wrong``, in order."""
+        self.faults = tuple(faults)
+        shown = "; ".join(self.faults[:SHOWN_FAULTS])
+        more = len(self.faults) - SHOWN_FAULTS
+        rest = f"; and {more} more" if more > 0 else ""
+        many = f"{path}: {len(self.faults)} broken lines: " if len(self.faults) > 1 else ""
+        super().__init__(f"{many}{shown}{rest}")
 
 
 def read_predictions(path: Path, known: Collection[str]) -> dict[str, str]:
-    """Id -> completion, in the order of the file.
+    """Id -> its first completion, in the order of the file.
 
     Args:
-        path: JSON lines ``{"id": ..., "completion": ...}``; other fields are not read, empty
-            lines are passed over.
+        path: see ``read_completions``.
         known: the ids that may occur.
 
     Raises:
-        UserError: the file cannot be read; a line is no JSON object, lacks a field or holds
-            something else than a string in it; an id is not ``known`` or repeated.
+        UserError: as ``read_completions``.
     """
-    completions: dict[str, str] = {}
+    return {id: completions[0].text for id, completions in read_completions(path, known).items()}
+
+
+def read_completions(path: Path, known: Collection[str]) -> dict[str, list[Completion]]:
+    """Id -> its completions by number, ids in the order of the file.
+
+    Args:
+        path: JSON lines ``{"id": ..., "completion": ...}``, and what else ``Completion.to_json``
+            writes where there is some; other fields are not read, empty lines are passed over.
+        known: the ids that may occur.
+
+    Raises:
+        BrokenLines: some lines are no JSON objects, lack a field or hold something else than they
+            should; an id is not ``known``, or one of its completions is repeated. All are named.
+        UserError: the file cannot be read.
+    """
+    found: dict[str, list[Completion]] = {}
+    faults: list[str] = []
+    for number, line in _lines(path):
+        try:
+            completion = _read_line(line)
+            if completion.id not in known:
+                raise ValueError(f"id {completion.id!r} is not in the data; check that both belong")
+            here = found.setdefault(completion.id, [])
+            if any(completion.number == other.number for other in here):
+                again = f", number {completion.number}," if completion.number else ""
+                raise ValueError(
+                    f"id {completion.id!r}{again} occurs a second time; predict a row once"
+                )
+            here.append(completion)
+        except ValueError as error:
+            faults.append(f"{path}:{number}: {error}")
+    if faults:
+        raise BrokenLines(path, faults)
+    for completions in found.values():
+        completions.sort(key=lambda completion: completion.number)
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not empty, with their numbers from 1."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    yield number, line
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a predictions file") from None
-    for number, line in enumerate(lines, 1):
-        where = f"{path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(
-                f"{where}: not JSON: {_excerpt(line)}; write one object a line"
-            ) from None
-        if not isinstance(row, dict):
-            raise UserError(f'{where}: not an object; write {{"id": ..., "completion": ...}}')
-        for field in ("id", "completion"):
-            if field not in row:
-                raise UserError(f"{where}: no field {field!r}; write id and completion")
-            if not isinstance(row[field], str):
-                kind = type(row[field]).__name__
-                raise UserError(f"{where}: field {field!r} holds a {kind}; write a string")
-        if row["id"] not in known:
-            raise UserError(f"{where}: id {row['id']!r} is not in the data; check that both belong")
-        if row["id"] in completions:
-            raise UserError(f"{where}: id {row['id']!r} occurs a second time; predict a row once")
-        completions[row["id"]] = row["completion"]
-    return completions
+
+
+def _read_line(line: bytes) -> Completion:
+    """Raises a ValueError that says what is wrong with the line."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(f"not JSON: {_excerpt(line)}; write one object a line") from None
+    if not isinstance(row, dict):
+        raise ValueError('not an object; write {"id": ..., "completion": ...}')
+    for field in ("id", "completion"):
+        if field not in row:
+            raise ValueError(f"no field {field!r}; write id and completion")
+    fields = {"text": row["completion"], **{f: row[f] for f in _FIELDS if f in row}}
+    for field, value in fields.items():
+        kind = _FIELDS.get(field, str)
+        if type(value) is not kind:
+            name = "completion" if field == "text" else field
+            wanted = "a string" if kind is str else "an integer"
+            raise ValueError(f"field {name!r} holds a {type(value).__name__}; write {wanted}")
+    if fields.get("status", "answered") not in STATUSES:
+        raise ValueError(f"status {fields['status']!r} is not one of {', '.join(STATUSES)}")
+    return Completion(**fields)
+
+
+_FIELDS: Final[dict[str, type]] = {
+    "id": str,
+    "number": int,
+    "status": str,
+    "key": str,
+    "error": str,
+    "prompt_tokens": int,
+    "completion_tokens": int,
+}
 
 
 def _excerpt(line: bytes) -> str:
-    text = line[:60].decode("utf-8", "replace")
+    text = line.rstrip(b"\n")[:60].decode("utf-8", "replace")
     return repr(text + "..." if len(line) > 60 else text)

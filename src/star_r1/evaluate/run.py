@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_answers, read_predictions, score_file
+from star_r1.evaluate.predictions import read_predictions
+from star_r1.evaluate.scoring import read_answers, score_file
 from star_r1.files import write_atomic
 from star_r1.metrics import Scores, score
 from star_r1.progress import progress

@@ -14,9 +14,9 @@ from PIL import Image
 from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_predictions
+from star_r1.evaluate.runs import Evaluation
 from star_r1.render.cameras import Camera
 from star_r1.render.visibility import centre
-from star_r1.report.runs import Evaluation
 from star_r1.reward.star import Reward, star
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.sample import Sample

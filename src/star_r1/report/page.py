@@ -10,11 +10,12 @@ from markupsafe import Markup
 
 from star_r1 import metrics, trance_metrics
 from star_r1.errors import UserError
+from star_r1.evaluate.runs import Evaluation
 from star_r1.files import write_atomic
 from star_r1.metrics import Measured, group_views
 from star_r1.report import gallery, samples
 from star_r1.report.plots import Point, curve_chart
-from star_r1.report.runs import Curve, Evaluation, Training, read_runs
+from star_r1.report.runs import Curve, Training, read_runs
 
 COUNTS: Final = (*metrics.COUNTS, *trance_metrics.COUNTS)
 LOWER_IS_BETTER: Final = (*metrics.COUNTS, *trance_metrics.LOWER_IS_BETTER)
