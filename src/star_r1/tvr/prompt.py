@@ -1,11 +1,39 @@
-"""Sample -> the chat messages that ask for its changes."""
+"""Sample -> the chat messages that ask for its changes, in one of several named wordings."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from star_r1.errors import UserError
+from star_r1.tvr.change import format_changes
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import Object, Scene
-from star_r1.tvr.vocabulary import STANDARD, STEP_CELLS, VISIBLE_CELLS, Vocabulary
+from star_r1.tvr.vocabulary import ATTRIBUTES, STANDARD, STEP_CELLS, VISIBLE_CELLS, Vocabulary
+
+PromptName: TypeAlias = Literal["think", "direct", "think-no-table", "direct-no-table"]
+
+
+class Variant(NamedTuple):
+    """What a prompt asks for and gives.
+
+    Attributes:
+        think: it asks for a comparison before the answer, not for the answer alone.
+        table: it lists the initial objects by index. Else the caller writes the indices onto the
+            initial picture (``data.marks.mark``): set-of-mark prompting (Yang et al. 2023,
+            arXiv 2310.11441).
+    """
+
+    think: bool
+    table: bool
+
+
+PROMPTS: Final[dict[PromptName, Variant]] = {
+    "think": Variant(think=True, table=True),
+    "direct": Variant(think=False, table=True),
+    "think-no-table": Variant(think=True, table=False),
+    "direct-no-table": Variant(think=False, table=False),
+}
+"""Name of each prompt -> what it is. Datasets hold ``think``, and models train on it."""
 
 _EXAMPLES: Final = {
     "color": "cyan",
@@ -26,26 +54,55 @@ _MOVED: Final = (
     f"steps of {STEP_CELLS} cells along x, y or both: front is up in the initial picture, behind "
     "is down.\n"
 )
+_LISTED: Final = (
+    "The objects of the initial picture are listed by index, as size, color, material and shape. "
+)
+_MARKED: Final = "In the initial picture the index of each object is written on it. "
+_THINK: Final = (
+    "First compare the objects between the two pictures inside <think></think>, then list the "
+    "changes, separated by commas, inside <answer></answer>, for example:\n"
+)
+_DIRECT: Final = (
+    "List the changes, separated by commas, inside <answer></answer>. Write nothing else, no "
+    "reasoning, for example:\n"
+)
+_QUESTION: Final = "What was changed?"
+"""The text of a user turn that has no table: some models expect one."""
+
+
+def has_table(name: PromptName) -> bool:
+    """Whether a prompt lists the initial objects; else the first picture must bear the indices."""
+    return PROMPTS[name].table
 
 
 @lru_cache(maxsize=64)
-def build_instruction(vocabulary: Vocabulary = STANDARD) -> str:
+def build_instruction(vocabulary: Vocabulary = STANDARD, name: PromptName = "think") -> str:
     """The system message. STAR-R1's own wording is unpublished; this is the project's.
+
+    Raises:
+        UserError: objects move, but the prompt has no table: nothing would give the index of an
+            object that comes into sight.
 
     >>> print(build_instruction().splitlines()[1])
     A change is index.attribute.value, where value is the new one. Attributes and values:
+    >>> print(build_instruction(name="direct").splitlines()[-1])
+    <answer>2.color.cyan, 3.shape.cube</answer>
     """
-    values = "".join(f"{name}: {', '.join(v)}\n" for name, v in vocabulary.grammar.items())
+    think, table = PROMPTS[name]
+    moves = "position" in vocabulary.attributes
+    if moves and not table:
+        raise UserError(
+            f"prompt {name!r}: objects move in this data, and one that comes into sight has its "
+            "index in no picture; use a prompt with the table"
+        )
+    values = "".join(f"{a}: {', '.join(v)}\n" for a, v in vocabulary.grammar.items())
     return (
         "You see two pictures of the same table: the initial one and the final one. The final "
-        "picture may be taken from another viewpoint. The objects of the initial picture are "
-        "listed by index, as size, color, material and shape. "
-        f"{_MOVED if 'position' in vocabulary.attributes else _NOTHING_MOVED}"
+        "picture may be taken from another viewpoint. "
+        f"{_LISTED if table else _MARKED}{_MOVED if moves else _NOTHING_MOVED}"
         f"A change is index.attribute.value, where value is the new one. Attributes and values:\n"
-        f"{values}"
-        "First compare the objects between the two pictures inside <think></think>, then list the "
-        "changes, separated by commas, inside <answer></answer>, for example:\n"
-        f"<think>reasoning</think><answer>{_example(vocabulary)}</answer>"
+        f"{values}{_THINK if think else _DIRECT}"
+        f"{'<think>reasoning</think>' if think else ''}<answer>{_example(vocabulary)}</answer>"
     )
 
 
@@ -78,32 +135,96 @@ def _place(thing: Object) -> str:
     return f"{'' if thing.visible else 'out of sight '}at ({x}, {y})"
 
 
-def build_prompt(sample: Sample) -> list[dict[str, Any]]:
+def build_prompt(
+    sample: Sample, name: PromptName = "think", examples: Sequence[Sample] = ()
+) -> list[dict[str, Any]]:
     """The conversation that asks for the changes of ``sample``; its truth is not in it.
 
     Two image placeholders, initial then final, and the visible initial objects under their
-    index (0-9, so with gaps), one a line.
+    index (0-9, so with gaps), one a line. Before them come the examples, each a turn of the user,
+    of the same form and with two placeholders of its own, and the right answer to it.
+
+    Args:
+        sample: what is asked for.
+        name: of the prompt, see ``PROMPTS``.
+        examples: solved samples (few-shot), of the vocabulary of ``sample``.
+
+    Raises:
+        UserError: the prompt cannot be had of this data, see ``build_instruction``; or an example
+            has another vocabulary.
 
     Source: the input of STAR-R1 (arXiv 2505.15804, section 3) as far as it is known. Where
     objects move, their places are given as TRANCE gives them to its models.
 
     >>> from star_r1.tvr import Object, Sample, Scene
     >>> objects = (Object(i, "red", "cube", "small", "metal", (8 * i - 38, 0)) for i in range(10))
-    >>> messages = build_prompt(Sample("000000-center", Scene(tuple(objects)), ()))
+    >>> sample = Sample("000000-center", Scene(tuple(objects)), ())
+    >>> messages = build_prompt(sample)
     >>> [part["type"] for part in messages[1]["content"]]
     ['image', 'image', 'text']
     >>> messages[1]["content"][2]["text"].splitlines()[:2]
     ['Initial objects:', '3: small red metal cube']
+    >>> [message["role"] for message in build_prompt(sample, "direct", [sample])]
+    ['system', 'user', 'assistant', 'user']
     """
-    instruction = build_instruction(sample.vocabulary)
-    return [
-        {"role": "system", "content": [{"type": "text", "text": instruction}]},
-        {
-            "role": "user",
-            "content": [
-                {"type": "image"},
-                {"type": "image"},
-                {"type": "text", "text": build_table(sample.initial)},
-            ],
-        },
-    ]
+    for example in examples:
+        if example.vocabulary != sample.vocabulary:
+            raise UserError(
+                f"example {example.id!r} has another vocabulary than {sample.id!r}; take the "
+                "examples from data of the same attributes and values"
+            )
+    messages = [_message("system", _text(build_instruction(sample.vocabulary, name)))]
+    for example in examples:
+        messages.append(_question(example, name))
+        messages.append(_message("assistant", _text(build_solution(example, name))))
+    return [*messages, _question(sample, name)]
+
+
+def build_solution(sample: Sample, name: PromptName = "think") -> str:
+    """The completion that answers ``sample`` rightly, as an example shows it.
+
+    Where the prompt asks for reasoning, it compares every object that is in sight before or after,
+    by index, one a line; the answer follows from these lines. (Only where an attribute changes
+    twice, which needs moves, or where order counts, do the lines not say all.)
+
+    >>> from star_r1.tvr import Object, Sample, Scene, parse_changes
+    >>> places = [(-40, 8 * i - 36) for i in range(8)] + [(0, -8), (0, 8)]
+    >>> objects = (Object(i, "red", "cube", "small", "metal", places[i]) for i in range(10))
+    >>> sample = Sample("0-center", Scene(tuple(objects)), parse_changes("9.color.cyan"))
+    >>> print(build_solution(sample))
+    <think>
+    8: small red metal cube -> small red metal cube: same
+    9: small red metal cube -> small cyan metal cube: color changed
+    </think>
+    <answer>9.color.cyan</answer>
+    """
+    answer = f"<answer>{format_changes(sample.changes)}</answer>"
+    if not PROMPTS[name].think:
+        return answer
+    pairs = zip(sample.initial.objects, sample.final.objects, strict=True)
+    moves = "position" in sample.vocabulary.attributes
+    lines = [_comparison(old, new, moves) for old, new in pairs if old.visible or new.visible]
+    return "\n".join(["<think>", *lines, "</think>", answer])
+
+
+def _comparison(old: Object, new: Object, moves: bool) -> str:
+    """One object in the initial picture, the same in the final one, and what differs."""
+    before, after = (f"{o.describe()}, {_place(o)}" if moves else o.describe() for o in (old, new))
+    differs = [a for a in ATTRIBUTES if old.attribute(a) != new.attribute(a)]
+    if old.position != new.position:
+        differs.append("position")
+    verdict = f"{', '.join(differs)} changed" if differs else "same"
+    return f"{old.index}: {before} -> {after}: {verdict}"
+
+
+def _question(sample: Sample, name: PromptName) -> dict[str, Any]:
+    text = build_table(sample.initial) if has_table(name) else _QUESTION
+    return _message("user", {"type": "image"}, {"type": "image"}, _text(text))
+
+
+def _message(role: str, *content: dict[str, str]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
