@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 from star_r1.data.dataset import read_row, row_to_sample
-from star_r1.data.show import PICTURE_WIDTH, draw_pair, label_places, show
+from star_r1.data.show import PICTURE_WIDTH, draw_pair, show
 from star_r1.errors import UserError
-from star_r1.render.visibility import instance_mask
 from star_r1.tvr.change import Change
 
 
@@ -32,17 +31,6 @@ def test_pictures_and_labels_are_in_it(rendered: Path) -> None:
     assert PICTURE_WIDTH * 1.9 < differs.any(0).sum() <= PICTURE_WIDTH * 2
     assert columns[-1] - columns[0] > 2 * PICTURE_WIDTH
     assert (without == (255, 200, 60)).all(-1).any()
-
-
-@pytest.mark.parametrize("view", ["center", "left", "right"])
-def test_labels_lie_on_their_objects(rendered: Path, view: str) -> None:
-    sample = row_to_sample(read_row(rendered, f"000004-{view}"))
-    mask = instance_mask(sample.final, sample.rig, view, (320, 240))
-    places = label_places(mask, sample.final)
-    assert places
-    assert set(places) == {thing.index for thing in sample.final.visible} & set(np.unique(mask))
-    for index, (column, row) in places.items():
-        assert mask[row, column] == index
 
 
 def test_unknown_id(rendered: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_variants_differ_in_what_they_ask_and_give(name: PromptName) -> None:
     assert ("<think>" in instruction) == think
     assert ("no reasoning" in instruction) != think
     assert ("listed by index" in instruction) == table
-    assert ("is written on it" in instruction) != table
+    assert ("is written on or beside it" in instruction) != table
     assert f"color: {', '.join(VALUES['color'])}\n" in instruction
     *pictures, text = user["content"]
     assert pictures == [{"type": "image"}] * 2

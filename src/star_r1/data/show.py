@@ -5,16 +5,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from star_r1.data.dataset import read_row, row_to_sample
+from star_r1.data.marks import label_places
 from star_r1.errors import UserError
 from star_r1.files import write_atomic
 from star_r1.render.visibility import count_pixels, instance_mask
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import UNKNOWN_RIG, Object, Scene
+from star_r1.tvr.scene import UNKNOWN_RIG, Object
 from star_r1.tvr.vocabulary import MIN_VISIBLE_PIXELS
 
 Color: TypeAlias = tuple[int, int, int]
@@ -139,21 +138,6 @@ class _Paper:
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)
-
-
-def label_places(mask: NDArray[np.uint8], scene: Scene) -> dict[int, tuple[int, int]]:
-    """Index of each object that is seen -> column, row of its pixel nearest to their centroid.
-
-    The centroid itself may lie on another object that stands before this one.
-    """
-    places = {}
-    for thing in scene.visible:
-        points = np.argwhere(mask == thing.index)
-        if len(points):
-            distance = np.square(points - points.mean(0)).sum(1)
-            row, column = points[distance.argmin()].tolist()
-            places[thing.index] = (column, row)
-    return places
 
 
 def _listed(sample: Sample) -> list[int]:

@@ -57,7 +57,7 @@ _MOVED: Final = (
 _LISTED: Final = (
     "The objects of the initial picture are listed by index, as size, color, material and shape. "
 )
-_MARKED: Final = "In the initial picture the index of each object is written on it. "
+_MARKED: Final = "In the initial picture the index of each object is written on or beside it. "
 _THINK: Final = (
     "First compare the objects between the two pictures inside <think></think>, then list the "
     "changes, separated by commas, inside <answer></answer>, for example:\n"
