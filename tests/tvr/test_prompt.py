@@ -143,10 +143,10 @@ def test_a_solution_compares_every_visible_object_in_order() -> None:
         "6: small red metal cube -> small red metal cube: same\n"
         "9: large cyan glass sphere -> large red glass sphere: color changed\n"
         "</think>\n"
-        "<answer>9.color.red, 3.size.large, 3.shape.sphere</answer>"
+        "<answer>3.shape.sphere, 3.size.large, 9.color.red</answer>"
     )
     assert build_solution(SAMPLE, "direct") == (
-        "<answer>9.color.red, 3.size.large, 3.shape.sphere</answer>"
+        "<answer>3.shape.sphere, 3.size.large, 9.color.red</answer>"
     )
 
 

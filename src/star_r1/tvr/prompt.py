@@ -198,11 +198,13 @@ def build_solution(sample: Sample, name: PromptName = "think") -> str:
     </think>
     <answer>9.color.cyan</answer>
     """
-    answer = f"<answer>{format_changes(sample.changes)}</answer>"
+    moves = "position" in sample.vocabulary.attributes
+    # Without moves the order carries no meaning; here it is that of the lines.
+    changes = sample.changes if moves else sorted(sample.changes)
+    answer = f"<answer>{format_changes(changes)}</answer>"
     if not PROMPTS[name].think:
         return answer
     pairs = zip(sample.initial.objects, sample.final.objects, strict=True)
-    moves = "position" in sample.vocabulary.attributes
     lines = [_comparison(old, new, moves) for old, new in pairs if old.visible or new.visible]
     return "\n".join(["<think>", *lines, "</think>", answer])
 

@@ -1,0 +1,93 @@
+"""Which solved samples a few-shot prompt shows: few, unlike one another, none that is asked."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, read_row, row_to_sample
+from star_r1.errors import UserError
+from star_r1.tvr.sample import Sample
+
+
+def choose_examples(
+    data: Path, k: int, seed: int = 0, evaluated: Path | None = None
+) -> list[dict[str, Any]]:
+    """Choose ``k`` rows of a dataset, each a scene of its own.
+
+    One after the other, each is the row whose number of changes, then whose changed attributes,
+    number of visible objects and view have been shown least so far; chance decides among equals.
+    So fewer examples are the first ones of more.
+
+    Args:
+        data: a dataset folder, such as the split ``train``.
+        k: how many, zero or more.
+        seed: of chance; the same seed and data give the same rows.
+        evaluated: the dataset that is asked. No scene of it is shown, from whatever view, and only
+            rows of its vocabulary are.
+
+    Returns:
+        Rows as ``data.dataset.read_row`` gives them, pictures decoded.
+
+    Raises:
+        UserError: a dataset is missing or damaged, ``k`` is negative, or there are fewer than ``k``
+            such scenes.
+    """
+    if k < 0:
+        raise UserError(f"{k} examples: give a number of 0 or more")
+    if k == 0:
+        return []
+    samples = list(_candidates(data, evaluated))
+    scenes = len({sample.initial for sample in samples})
+    if scenes < k:
+        but = f" that are not in {evaluated} and have its vocabulary" if evaluated else ""
+        raise UserError(
+            f"{data}: {scenes} scenes{but}, too few for {k} examples; name another dataset or "
+            "split, such as train"
+        )
+    return [read_row(data, sample.id) for sample in _spread(samples, k, seed)]
+
+
+def _candidates(data: Path, evaluated: Path | None) -> Iterator[Sample]:
+    asked, vocabularies = set(), set()
+    if evaluated is not None:
+        for row in read_columns(evaluated, ["initial", "vocabulary"]):
+            asked.add(row["initial"])
+            vocabularies.add(row["vocabulary"])
+    for row in read_columns(data, SAMPLE_COLUMNS):
+        if row["initial"] in asked or (vocabularies and row["vocabulary"] not in vocabularies):
+            continue
+        sample = row_to_sample(row)
+        # Where an attribute changes twice, nothing in the pictures shows what it was in between.
+        if len({(c.index, c.attribute) for c in sample.changes}) == len(sample.changes):
+            yield sample
+
+
+def _spread(samples: Sequence[Sample], k: int, seed: int) -> list[Sample]:
+    """Choose ``k`` scenes as ``choose_examples`` says."""
+    order = np.random.default_rng(seed).permutation(len(samples))
+    left = [samples[place] for place in order]
+    shown: Counter[tuple[str, int | str]] = Counter()
+    chosen = []
+    for _ in range(k):
+        best = min(left, key=lambda s: [_mean([shown[t] for t in trait]) for trait in _traits(s)])
+        shown.update(trait for traits in _traits(best) for trait in traits)
+        left = [sample for sample in left if sample.initial != best.initial]
+        chosen.append(best)
+    return chosen
+
+
+def _traits(sample: Sample) -> list[list[tuple[str, int | str]]]:
+    """In what samples may differ, what matters most first."""
+    return [
+        [("changes", len(sample.changes))],
+        [("attribute", attribute) for attribute in sorted({c.attribute for c in sample.changes})],
+        [("visible", len(sample.initial.visible))],
+        [("view", sample.view)],
+    ]
+
+
+def _mean(counts: Sequence[int]) -> float:
+    return sum(counts) / max(len(counts), 1)
