@@ -16,20 +16,101 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Option(help="Model folder, Hub name, or 'mini'.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model or LoRA folder, Hub name, or 'mini'; endpoint:NAME for a model behind "
+            "OPENAI_BASE_URL (key: OPENAI_API_KEY); baseline:random, silent, enumerate, oracle, "
+            "pixels."
+        ),
+    ],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for predictions.jsonl and metrics.json.")],
     views: Annotated[str | None, typer.Option(help="Only these, such as left,right.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first rows.", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows completed at once.", min=1)] = 64,
+    prompt: Annotated[
+        Literal["think", "direct", "think-no-table", "direct-no-table"],
+        typer.Option(
+            help="Reason first, or answer directly; list the objects, or mark them in the picture."
+        ),
+    ] = "think",
+    few_shot: Annotated[int, typer.Option(help="Rows shown with their answers.", min=0)] = 0,
+    examples: Annotated[
+        Path | None, typer.Option(help="Dataset folder of these rows, other than --data.")
+    ] = None,
+    samples_per_prompt: Annotated[
+        int, typer.Option(help="Completions a row: means, pass@k, majority vote.", min=1)
+    ] = 1,
+    temperature: Annotated[
+        str, typer.Option(help="0 is greedy; 'default' leaves it to the endpoint.")
+    ] = "0",
+    top_p: Annotated[float, typer.Option(help="Of what is drawn.", min=0.01, max=1.0)] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion.", min=1)] = 256,
+    batch_size: Annotated[
+        int, typer.Option(help="Completions written at once by a local model.", min=1)
+    ] = 64,
+    detail: Annotated[
+        Literal["auto", "low", "high"], typer.Option(help="Of pictures, for an endpoint.")
+    ] = "auto",
+    concurrency: Annotated[
+        int, typer.Option(help="Questions in flight at an endpoint.", min=1)
+    ] = 8,
+    retries: Annotated[int, typer.Option(help="After a failed attempt at an endpoint.", min=0)] = 5,
+    timeout: Annotated[float, typer.Option(help="Seconds for an attempt.", min=0.1)] = 120.0,
+    prices: Annotated[
+        str | None,
+        typer.Option(help="US dollars for a million tokens in and out, such as 2.5,10."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Let a model answer a dataset, and score its answers."""
+    """Let a model, an endpoint or a baseline answer a dataset, and score its answers."""
     from star_r1.evaluate.run import evaluate as run
 
-    names = tuple(views.split(",")) if views is not None else None
-    run(model, data, out, names, limit, batch_size, max_new_tokens, seed)
+    run(
+        model,
+        data,
+        out,
+        tuple(views.split(",")) if views is not None else None,
+        limit,
+        batch_size,
+        max_new_tokens,
+        seed,
+        prompt=prompt,
+        few_shot=few_shot,
+        examples=examples,
+        samples_per_prompt=samples_per_prompt,
+        temperature=_temperature(temperature),
+        top_p=top_p,
+        detail=detail,
+        concurrency=concurrency,
+        retries=retries,
+        timeout=timeout,
+        prices=_prices(prices),
+    )
+
+
+def _temperature(text: str) -> float | None:
+    if text == "default":
+        return None
+    try:
+        temperature = float(text)
+    except ValueError:
+        temperature = -1.0
+    if not 0 <= temperature < float("inf"):
+        raise UserError(f"--temperature {text}: give a number of 0 or more, or 'default'")
+    return temperature
+
+
+def _prices(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        once, twice = map(float, text.split(","))
+    except ValueError:
+        once = twice = -1.0
+    if not (0 <= once < float("inf") and 0 <= twice < float("inf")):
+        raise UserError(f"--prices {text}: give two numbers of dollars, such as 2.5,10")
+    return once, twice
 
 
 @app.command()
@@ -45,13 +126,13 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compute the 11 metrics of any predictions file, or TRANCE's."""
-    from star_r1.evaluate.run import score_file
+    from star_r1.evaluate.scoring import score_file
 
-    scores = score_file(data, predictions, metrics)
+    record = score_file(data, predictions, metrics)
     if as_json:
-        print(json.dumps(scores, indent=2))
+        print(json.dumps(record, indent=2))
     else:
-        _print_scores(scores)
+        _print_record(record)
 
 
 @app.command()
@@ -93,6 +174,22 @@ def reward(
     for match in result.matches:
         if match.tier is None:
             print(f"missed {match.change}")
+
+
+def _print_record(record: Mapping[str, Any]) -> None:
+    """What a metrics.json holds: the metrics, those of several completions a row, the counts."""
+    from star_r1.metrics import BESIDE_GROUPS
+
+    _print_scores({group: of for group, of in record.items() if group not in BESIDE_GROUPS})
+    if "samples" in record:
+        _print_table(record["samples"])
+    if answers := record.get("answers"):
+        counts = ", ".join(
+            f"{n:,} {status.replace('_', ' ')}"
+            for status, n in answers.items()
+            if status != "malformed" and n
+        )
+        print(f"completions: {counts}; {answers['malformed']:.1%} are malformed")
 
 
 def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:

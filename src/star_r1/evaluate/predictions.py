@@ -81,13 +81,15 @@ def read_predictions(path: Path, known: Collection[str]) -> dict[str, str]:
     return {id: completions[0].text for id, completions in read_completions(path, known).items()}
 
 
-def read_completions(path: Path, known: Collection[str]) -> dict[str, list[Completion]]:
+def read_completions(
+    path: Path, known: Collection[str] | None = None
+) -> dict[str, list[Completion]]:
     """Id -> its completions by number, ids in the order of the file.
 
     Args:
         path: JSON lines ``{"id": ..., "completion": ...}``, and what else ``Completion.to_json``
             writes where there is some; other fields are not read, empty lines are passed over.
-        known: the ids that may occur.
+        known: the ids that may occur; None for any.
 
     Raises:
         BrokenLines: some lines are no JSON objects, lack a field or hold something else than they
@@ -99,7 +101,7 @@ def read_completions(path: Path, known: Collection[str]) -> dict[str, list[Compl
     for number, line in _lines(path):
         try:
             completion = _read_line(line)
-            if completion.id not in known:
+            if known is not None and completion.id not in known:
                 raise ValueError(f"id {completion.id!r} is not in the data; check that both belong")
             here = found.setdefault(completion.id, [])
             if any(completion.number == other.number for other in here):

@@ -1,23 +1,27 @@
 """Evaluate a model on a dataset into a folder: completions as they come, then the metrics."""
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_predictions
-from star_r1.evaluate.scoring import read_answers, score_file
+from star_r1.evaluate.predictions import STATUSES, Completion, read_completions
+from star_r1.evaluate.predictor import Predictor
+from star_r1.evaluate.scoring import score_completions, score_file
 from star_r1.files import write_atomic
-from star_r1.metrics import Scores, score
+from star_r1.metrics import Scores
 from star_r1.progress import progress
 from star_r1.provenance import provenance
-from star_r1.trance_metrics import SETTINGS, score_trance
+from star_r1.tvr.prompt import PROMPTS, PromptName
 
 __all__ = ["evaluate", "score_file"]
+
+BASELINE = "baseline:"
+ENDPOINT = "endpoint:"
 
 
 def evaluate(
@@ -29,61 +33,112 @@ def evaluate(
     batch_size: int = 64,
     max_new_tokens: int = 256,
     seed: int = 0,
+    *,
+    prompt: PromptName = "think",
+    few_shot: int = 0,
+    examples: Path | None = None,
+    samples_per_prompt: int = 1,
+    temperature: float | None = 0.0,
+    top_p: float = 1.0,
+    detail: str = "auto",
+    concurrency: int = 8,
+    retries: int = 5,
+    timeout: float = 120.0,
+    prices: tuple[float, float] | None = None,
 ) -> Scores:
-    """Let a model answer the rows of a dataset greedily, and score its answers.
+    """Let a model answer the rows of a dataset, and score its answers.
 
-    ``out`` receives predictions.jsonl (one ``{"id", "completion"}`` a line, as they come),
-    run.json (settings, and where the numbers come from) and at the end metrics.json (those that
-    are returned; where objects move also TRANCE's, under ``trance`` and the name of the setting).
-    Where the model is a run of ``star-r1 train``, the metrics enter its card too.
-    An interrupted evaluation goes on where it stopped when called again with the same settings.
-    float32 on the CPU, bfloat16 on a GPU.
+    ``out`` receives predictions.jsonl (one ``Completion`` a line, as they come), run.json
+    (settings, and where the numbers come from) and at the end metrics.json (those that are
+    returned; where objects move also TRANCE's, under ``trance`` and the name of the setting; what
+    became of the questions under ``answers``; tokens under ``usage``; with several completions a
+    row pass@k and majority vote under ``samples``). Where the model is a run of ``star-r1 train``,
+    the metrics enter its card too.
+    An interrupted evaluation goes on where it stopped when called again with the same settings:
+    every line of predictions.jsonl bears a key of model, prompt, pictures and settings. Questions
+    at which the endpoint failed are asked again, more rows (a greater ``limit``) join the answered
+    ones. A local model runs in float32 on the CPU, in bfloat16 on a GPU.
 
     Args:
-        model: a model folder, a Hub name, or ``mini``.
+        model: a model folder, a Hub name, or ``mini``; ``endpoint:NAME`` for a model behind an
+            OpenAI-compatible endpoint (``endpoint.Endpoint``); ``baseline:NAME`` for one of
+            ``baselines.BASELINES``.
         data: a dataset folder, as ``star-r1 generate`` writes it.
         out: made if absent.
         views: only rows with these final views; None for all.
         limit: only the first so many of those rows; None for all.
-        batch_size: rows completed at once. It does not change the result and may differ when an
-            interrupted run goes on.
+        batch_size: completions that a local model writes at once. It does not change the result
+            and may differ when an interrupted run goes on.
         max_new_tokens: where a completion is cut off.
-        seed: of the bootstrap intervals. Decoding has no randomness.
+        seed: of the bootstrap intervals, of what is drawn, and of the choice of examples.
+        prompt: one of ``tvr.prompt.PROMPTS``.
+        few_shot: so many rows of ``examples`` are shown with their answers first.
+        examples: another dataset than ``data``.
+        samples_per_prompt: completions a row; metrics are then means over them.
+        temperature: 0 for greedy, None for what the endpoint does by itself.
+        top_p: share of the probability that tokens are drawn from.
+        detail, concurrency, retries, timeout: of an endpoint, see ``endpoint.Endpoint``.
+        prices: US dollars for a million tokens of prompts and of completions; None if unknown.
 
     Returns:
         The metrics over the rows that were run: group -> metric -> ``{"value", "ci95", "n"}``.
 
     Raises:
         UserError: an argument is out of range, the model or the data does not load, there are no
-            rows, or ``out`` holds a run with other settings.
+            rows, ``out`` holds a run with other settings, or the endpoint cannot be used.
     """
-    sizes = {"limit": limit, "batch-size": batch_size, "max-new-tokens": max_new_tokens}
-    for name, number in sizes.items():
-        if number is not None and number < 1:
-            raise UserError(f"--{name} {number}: give a number of 1 or more")
-
-    import torch
+    _check(
+        {
+            "limit": limit,
+            "batch-size": batch_size,
+            "max-new-tokens": max_new_tokens,
+            "samples-per-prompt": samples_per_prompt,
+            "concurrency": concurrency,
+        },
+        least=1,
+    )
+    _check({"few-shot": few_shot, "retries": retries}, least=0)
+    if prompt not in PROMPTS:
+        raise UserError(f"--prompt {prompt}: choose {', '.join(PROMPTS)}")
+    if samples_per_prompt > 1 and temperature == 0 and not model.startswith(BASELINE):
+        raise UserError(
+            f"--samples-per-prompt {samples_per_prompt}: greedy completions are all the same; "
+            "give a --temperature above 0"
+        )
+    if bool(few_shot) != (examples is not None):
+        raise UserError("--few-shot K and --examples DATA: give both, or neither")
 
     from star_r1.data.dataset import SAMPLE_COLUMNS, load
-    from star_r1.evaluate.predictors import complete
-    from star_r1.model.loading import load_model, load_processor
-    from star_r1.train.card import update_card
+    from star_r1.evaluate.questions import ask, fingerprint, make_keys
 
     rows = load(data, views)
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
     if len(rows) == 0:
         raise UserError(f"{data}: no rows in it; generate it again")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    network, processor = load_model(model, dtype).to(device), load_processor(model)
-    identity = {
-        "weights": _digest(_bytes_of_weights(network)),
-        "rows": _digest(_bytes_of_rows(rows)),
-        "dtype": str(dtype).removeprefix("torch."),
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-    }
+    shown: Sequence[Mapping[str, Any]] = ()
+    asked: dict[str, Any] = {"prompt": prompt}
+    if examples is not None:
+        from star_r1.evaluate.examples import choose_examples
+
+        shown = choose_examples(examples, few_shot, seed, data)
+        asked["few_shot"] = [row["id"] for row in shown]
+    predictor = _open_predictor(
+        model,
+        {
+            "batch_size": batch_size,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+        },
+        {"detail": detail, "concurrency": concurrency, "retries": retries, "timeout": timeout},
+    )
+    asked |= predictor.identity
+    if samples_per_prompt > 1 or temperature != 0:
+        asked["seed"] = seed
+    prints = fingerprint(rows)
+    keys = make_keys(prints, asked)
     settings = {
         "model": model,
         "data": str(data),
@@ -92,87 +147,186 @@ def evaluate(
         "n": len(rows),
         "batch_size": batch_size,
     }
-    done = _open_run(out, settings, identity, set(rows["id"]))
+    identity = {
+        **asked,
+        "samples_per_prompt": samples_per_prompt,
+        "seed": seed,
+        "rows": _digest_rows(prints),
+    }
+    done = open_run(out, settings, identity, keys)
 
-    todo = rows.select([i for i, id in enumerate(rows["id"]) if id not in done])
-    todo = todo.select_columns(["id", "prompt", "images"])  # masks and depth are not decoded
+    answered = {id: [completion.number for completion in of] for id, of in done.items()}
+    questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered)
     with (
         (out / "predictions.jsonl").open("a", encoding="utf-8") as file,
-        progress(f"Evaluating {model}", len(rows), "rows", len(done)) as advance,
+        progress(
+            f"Evaluating {model}",
+            len(rows) * samples_per_prompt,
+            "rows" if samples_per_prompt == 1 else "completions",
+            sum(map(len, answered.values())),
+        ) as advance,
     ):
-        for id, text in complete(
-            network, processor, todo, batch_size=batch_size, max_new_tokens=max_new_tokens
-        ):
-            file.write(json.dumps({"id": id, "completion": text}) + "\n")
+        for completion in predictor.predict(questions):
+            file.write(completion.to_json() + "\n")
             file.flush()
-            done[id] = text
+            done.setdefault(completion.id, []).append(completion)
             advance()
-    pairs = read_answers(rows.select_columns(list(SAMPLE_COLUMNS)), done)
-    scores = score(pairs, seed)
-    record: dict[str, Any] = dict(scores)
-    if "position" in scores["overall"]:
-        record["trance"] = {setting: score_trance(pairs, setting, seed) for setting in SETTINGS}
+    for completions in done.values():
+        completions.sort(key=lambda completion: completion.number)
+    record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done, seed)
+    record["usage"] = _usage(done, prices)
     write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
-    update_card(Path(model), out)
-    Console(stderr=True).print(
-        f"metrics of {len(rows)} answers: {out / 'metrics.json'}\n"
-        f"next: star-r1 report {out} --out {out / 'report.html'}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    return scores
+    if not model.startswith((BASELINE, ENDPOINT)):
+        from star_r1.train.card import update_card
+
+        update_card(Path(model), out)
+    _tell(out, len(rows), done, record["usage"])
+    return {group: of for group, of in record.items() if "tacc" in of}
 
 
-def _open_run(
-    out: Path, settings: dict[str, Any], identity: dict[str, Any], known: set[str]
-) -> dict[str, str]:
-    """Begin a run in ``out``, or check that it goes on the one there; what it has completed."""
+def _check(numbers: Mapping[str, int | None], least: int) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise UserError(f"--{name} {number}: give a number of {least} or more")
+
+
+def _open_predictor(model: str, settings: dict[str, Any], network: Mapping[str, Any]) -> Predictor:
+    if model.startswith(BASELINE):
+        from star_r1.evaluate.baselines import Baseline
+
+        return Baseline(model.removeprefix(BASELINE), settings["seed"])
+    if model.startswith(ENDPOINT):
+        from star_r1.evaluate.endpoint import Endpoint
+
+        del settings["batch_size"]
+        return Endpoint(model.removeprefix(ENDPOINT), **settings, **network)
+    if settings["temperature"] is None:
+        raise UserError("--temperature default: an endpoint has one, a local model has not")
+    from star_r1.evaluate.local import LocalModel
+
+    return LocalModel.load(model, **settings)
+
+
+def open_run(
+    out: Path, settings: Mapping[str, Any], identity: Mapping[str, Any], keys: Mapping[str, str]
+) -> dict[str, list[Completion]]:
+    """Begin a run in ``out``, or go on with the one there.
+
+    What a killed process or a failing endpoint has left (half a last line, lines with the status
+    ``failed``) is taken out of predictions.jsonl.
+
+    Args:
+        out: made if absent.
+        settings: for run.json; may differ from those of the run there.
+        identity: for run.json; must equal that of the run there, but for ``rows``, whose answered
+            part must be among the present ones.
+        keys: id -> the key that its completions must bear.
+
+    Returns:
+        By id, what is answered already.
+
+    Raises:
+        UserError: the folder is taken or damaged, or holds a run with other settings.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}; choose another folder") from None
     record, predictions = out / "run.json", out / "predictions.jsonl"
+    about = json.dumps({**settings, "identity": identity, **provenance()}, indent=1) + "\n"
     if not record.exists():
         if predictions.exists():
             raise UserError(f"{predictions} is there without run.json; choose another --out")
-        about = {**settings, "identity": identity, **provenance()}
-        write_atomic(record, json.dumps(about, indent=1) + "\n")
+        write_atomic(record, about)
         return {}
     try:
         before = json.loads(record.read_bytes())["identity"]
-        changed = [name for name in identity if before.get(name) != identity[name]]
+        changed = {
+            name: f"{name} {before.get(name)} (now {identity.get(name)})"
+            for name in {**identity, **before}
+            if before.get(name) != identity.get(name)
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{record} is damaged; choose another --out") from None
+    grown = changed.pop("rows", None)
     if changed:
-        there = ", ".join(f"{name} {before.get(name)} (now {identity[name]})" for name in changed)
-        raise UserError(f"{out} holds a run with other settings: {there}; choose another --out")
+        raise _other_settings(out, changed.values())
+    done = _read_answered(predictions)
+    foreign = [id for id, of in done.items() for one in of if one.key != keys.get(id)]
+    if foreign and grown:
+        raise _other_settings(out, [grown])
+    if foreign:
+        raise UserError(
+            f"{predictions}: the answer to {foreign[0]!r} was given to another prompt or picture, "
+            "or by another model; choose another --out"
+        )
+    if grown:
+        (out / "metrics.json").unlink(missing_ok=True)
+        write_atomic(record, about)
+    return done
+
+
+def _other_settings(out: Path, changed: Sequence[str] | Any) -> UserError:
+    there = ", ".join(changed)
+    return UserError(f"{out} holds a run with other settings: {there}; choose another --out")
+
+
+def _read_answered(predictions: Path) -> dict[str, list[Completion]]:
+    """What is answered in the file, which afterwards holds nothing else."""
     if not predictions.exists():
         return {}
     with predictions.open("rb+") as file:
         # A process that was killed may have left half a line, which only the last one can be.
         file.truncate(file.read().rfind(b"\n") + 1)
-    return read_predictions(predictions, known)
+    found = read_completions(predictions)
+    answered = {
+        id: kept for id, of in found.items() if (kept := [c for c in of if c.status != "failed"])
+    }
+    if sum(map(len, answered.values())) < sum(map(len, found.values())):
+        lines = [one.to_json() + "\n" for of in answered.values() for one in of]
+        write_atomic(predictions, "".join(lines))
+    return answered
 
 
-def _digest(parts: Iterable[bytes]) -> str:
-    """A short fingerprint: it keeps a run from mixing the answers of two models or datasets."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
+def _digest_rows(prints: Mapping[str, str]) -> str:
+    from star_r1.evaluate.questions import digest
+
+    return digest(f"{id} {of}\n".encode() for id, of in prints.items())
 
 
-def _bytes_of_weights(network: Any) -> Iterable[bytes]:
-    import torch
+def _usage(
+    done: Mapping[str, Sequence[Completion]], prices: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Tokens, and what they cost."""
+    counts = {
+        name: sum(getattr(one, name) for of in done.values() for one in of)
+        for name in ("prompt_tokens", "completion_tokens")
+    }
+    if prices is None:
+        return counts
+    dollars = sum(n * price for n, price in zip(counts.values(), prices, strict=True)) / 1e6
+    return {**counts, "usd": round(dollars, 6)}
 
-    for name, weight in network.state_dict().items():
-        yield name.encode()
-        yield weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
-
-def _bytes_of_rows(rows: Any) -> Iterable[bytes]:
-    asked = rows.select_columns(["id", "prompt", "images"]).with_format("arrow")
-    for table in asked.iter(batch_size=64):
-        for row in table.to_pylist():
-            yield json.dumps([row["id"], row["prompt"]]).encode()
-            yield from (picture["bytes"] for picture in row["images"])
+def _tell(
+    out: Path, rows: int, done: Mapping[str, Sequence[Completion]], usage: Mapping[str, Any]
+) -> None:
+    """What there is now, and what to run next."""
+    counts = Counter(one.status for of in done.values() for one in of)
+    others = ", ".join(
+        f"{counts[status]} {status.replace('_', ' ')}" for status in STATUSES[1:] if counts[status]
+    )
+    words = [f"metrics of the answers to {rows} rows: {out / 'metrics.json'}"]
+    if others:
+        words.append(f"of {counts.total()} answers {others}, all counted as they are")
+    if counts["failed"]:
+        words.append("the same command asks those that failed again")
+    if "usd" in usage:
+        words.append(
+            f"{usage['prompt_tokens']} tokens of prompts, {usage['completion_tokens']} of "
+            f"completions: {usage['usd']:.2f} US dollars"
+        )
+    words.append(f"next: star-r1 report {out} --out {out / 'report.html'}")
+    console = Console(stderr=True)
+    for line in words:
+        console.print(line, soft_wrap=True, highlight=False)

@@ -61,7 +61,7 @@ def update_card(folder: Path, evaluation: Path | None = None) -> None:
             "steps": record["steps"],
             "data": describe_data(Path(about["data"])),
             "commit": about["commit"],
-            "scores": {group: of for group, of in scores.items() if group != "trance"},
+            "scores": {group: of for group, of in scores.items() if "tacc" in of},
         }
         write_atomic(folder / TRAINING, json.dumps(record, indent=1) + "\n")
     write_atomic(folder / "README.md", write_card(record))

@@ -13,7 +13,9 @@ from transformers import (
 )
 
 from star_r1.data.dataset import load
-from star_r1.evaluate.predictors import _see, complete
+from star_r1.evaluate.local import LocalModel, _see
+from star_r1.evaluate.predictions import Completion
+from star_r1.evaluate.questions import ask, fingerprint
 from star_r1.model.loading import load_model, load_processor
 
 NEW_TOKENS = 12
@@ -39,6 +41,11 @@ def model(model_folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def rows(data_folder: Path) -> Any:
     return load(data_folder)
+
+
+def complete(model: Any, processor: Any, rows: Any, **settings: Any) -> list[tuple[str, str]]:
+    local = LocalModel(model, processor, **settings)
+    return [(said.id, said.text) for said in local.predict(ask(rows, fingerprint(rows)))]
 
 
 @pytest.fixture
@@ -70,9 +77,7 @@ def reference(model: Any, processor: Any, rows: Any) -> dict[str, str]:
 def test_equals_generate_whatever_the_batch(
     model: Any, processor: Any, rows: Any, reference: dict[str, str], batch_size: int
 ) -> None:
-    completions = list(
-        complete(model, processor, rows, batch_size=batch_size, max_new_tokens=NEW_TOKENS)
-    )
+    completions = complete(model, processor, rows, batch_size=batch_size, max_new_tokens=NEW_TOKENS)
     assert len(completions) == len(rows)
     assert dict(completions) == reference
     # The test is one only if rows say different things and end at different places.
@@ -85,6 +90,49 @@ def test_longest_prompt_first(model: Any, processor: Any, rows: Any) -> None:
     order = [id for id, _ in complete(model, processor, rows, max_new_tokens=1)]
     lines = {row["id"]: row["prompt"][1]["content"][2]["text"].count("\n") for row in rows}
     assert [lines[id] for id in order] == sorted(lines.values(), reverse=True)
+
+
+def sampled(model: Any, processor: Any, rows: Any, **settings: Any) -> list[Completion]:
+    local = LocalModel(model, processor, max_new_tokens=8, temperature=1.0, **settings)
+    questions = ask(rows, fingerprint(rows), samples_per_prompt=4)
+    said = list(local.predict(questions))
+    assert sorted((one.id, one.number) for one in said) == sorted(
+        (row["id"], number) for row in rows for number in range(4)
+    )
+    return sorted(said, key=lambda one: (one.id, one.number))
+
+
+def test_sampled_completions_follow_from_seed_row_and_number(
+    model: Any, processor: Any, rows: Any
+) -> None:
+    rows = rows.select(range(4))
+    said = sampled(model, processor, rows, batch_size=64)
+    assert sampled(model, processor, rows, batch_size=3) == said
+    assert sampled(model, processor, rows, seed=1) != said
+    texts = {one.id: {other.text for other in said if other.id == one.id} for one in said}
+    assert max(map(len, texts.values())) > 2
+    for one in said:
+        assert one.completion_tokens <= 8
+        assert (one.status == "cut_off") <= (one.completion_tokens == 8)
+
+
+def test_sampling_from_the_likeliest_alone_is_greedy(model: Any, processor: Any, rows: Any) -> None:
+    rows = rows.select(range(6))
+    greedy = dict(complete(model, processor, rows, max_new_tokens=8))
+    local = LocalModel(model, processor, max_new_tokens=8, temperature=1.0, top_p=1e-6)
+    drawn = {one.id: one.text for one in local.predict(ask(rows, fingerprint(rows)))}
+    assert drawn == greedy
+
+
+def test_says_what_became_of_a_row_and_counts_its_tokens(
+    model: Any, processor: Any, rows: Any
+) -> None:
+    local = LocalModel(model, processor, max_new_tokens=NEW_TOKENS)
+    for said in local.predict(ask(rows, {row["id"]: f"key of {row['id']}" for row in rows})):
+        ended = said.completion_tokens < NEW_TOKENS
+        assert said.key == f"key of {said.id}"
+        assert said.status in (("answered", "empty") if ended else ("cut_off", "answered"))
+        assert said.prompt_tokens > 20
 
 
 def test_never_writes_a_vision_token(model: Any, processor: Any, rows: Any) -> None:

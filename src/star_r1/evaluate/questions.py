@@ -1,0 +1,115 @@
+"""Rows of a dataset -> questions: which prompt, which pictures, and the key of each."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from star_r1.data.dataset import SAMPLE_COLUMNS, row_to_sample
+from star_r1.data.marks import mark
+from star_r1.evaluate.predictor import Question
+from star_r1.tvr.prompt import PromptName, build_prompt, has_table
+from star_r1.tvr.sample import Sample
+
+
+def ask(
+    rows: Any,
+    keys: Mapping[str, str],
+    prompt: PromptName = "think",
+    examples: Sequence[Mapping[str, Any]] = (),
+    samples_per_prompt: int = 1,
+    done: Mapping[str, Collection[int]] | None = None,
+) -> list[Question]:
+    """The questions of a run, without those that are answered.
+
+    Args:
+        rows: from ``data.dataset.load``.
+        keys: from ``make_keys``.
+        prompt: the variant of the prompt; ``think`` is taken from the rows as it stands there.
+        examples: rows that are shown with their answers first, see ``examples.choose_examples``.
+        samples_per_prompt: completions wanted a row, at least 1.
+        done: by id, the numbers that are answered; None for none.
+
+    Raises:
+        UserError: a row is damaged, or its picture cannot be marked.
+    """
+    shown = [row_to_sample(row) for row in examples]
+    pictures = [
+        p for row, sample in zip(examples, shown, strict=True) for p in _see(row, sample, prompt)
+    ]
+    questions = []
+    for place, row in enumerate(rows.select_columns([*SAMPLE_COLUMNS, "prompt"])):
+        answered = (done or {}).get(row["id"], ())
+        numbers = tuple(n for n in range(samples_per_prompt) if n not in answered)
+        if not numbers:
+            continue
+        sample = row_to_sample(row)
+        plain = prompt == "think" and not shown
+        messages = row["prompt"] if plain else build_prompt(sample, prompt, shown)
+        questions.append(
+            Question(
+                row["id"],
+                messages,
+                _Pictures(rows, place, sample, prompt, pictures),
+                sample,
+                keys[row["id"]],
+                numbers,
+            )
+        )
+    return questions
+
+
+def fingerprint(rows: Any) -> dict[str, str]:
+    """Id -> a short fingerprint of all that the row shows a model."""
+    asked = rows.select_columns(["id", "prompt", "images"]).with_format("arrow")
+    return {
+        row["id"]: digest(
+            (
+                json.dumps([row["id"], row["prompt"]]).encode(),
+                *(picture["bytes"] for picture in row["images"]),
+            )
+        )
+        for table in asked.iter(batch_size=64)
+        for row in table.to_pylist()
+    }
+
+
+def make_keys(rows: Mapping[str, str], identity: Mapping[str, Any]) -> dict[str, str]:
+    """Id -> the key of its completions.
+
+    Args:
+        rows: from ``fingerprint``.
+        identity: of the predictor and of how it is asked, as JSON has it.
+    """
+    base = json.dumps(identity, sort_keys=True).encode()
+    return {id: digest((base, row.encode())) for id, row in rows.items()}
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """A short fingerprint: it keeps a run from mixing the answers of two models or datasets."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+class _Pictures:
+    """Decodes the pictures of a question when they are asked for."""
+
+    def __init__(
+        self, rows: Any, place: int, sample: Sample, prompt: PromptName, before: Sequence[Any]
+    ) -> None:
+        self.rows, self.place, self.sample = rows, place, sample
+        self.prompt, self.before = prompt, before
+
+    def __call__(self) -> Sequence[Any]:
+        row = {"images": self.rows[self.place]["images"]}
+        return [*self.before, *_see(row, self.sample, self.prompt)]
+
+
+def _see(row: Mapping[str, Any], sample: Sample, prompt: PromptName) -> Sequence[Any]:
+    """The two pictures as the prompt shows them: without a table the first bears the indices."""
+    initial, final = (picture.convert("RGB") for picture in row["images"])
+    if not has_table(prompt):
+        initial = mark(initial, sample.initial, sample.rig, "center")
+    return initial, final
