@@ -203,6 +203,7 @@ def test_score(tmp_path: Path, data_folder: Path) -> None:
     flags = ("score", "--data", data_folder, "--predictions", "perfect.jsonl")
 
     scores = json.loads(star_r1(*flags, "--json", cwd=tmp_path).stdout)
+    assert scores.pop("answers")["malformed"] == 1
     assert {group: list(metrics) for group, metrics in scores.items()} == {
         group: list(METRICS) for group in GROUPS
     }

@@ -1,10 +1,13 @@
 """The 11 metrics of TVR, by view and overall, each with its bootstrap interval."""
 
-from collections.abc import Iterable, Sequence
+import math
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from star_r1.tvr.answer import Answer
 from star_r1.tvr.change import same_changes
@@ -25,6 +28,9 @@ METRICS: Final[tuple[str, ...]] = ("tacc", "diff", "ndiff", *ATTRIBUTES, *POPULA
 
 COUNTS: Final[tuple[str, ...]] = ("diff", "ndiff")
 """Means of counts, lower is better; all others are accuracies, fractions of 1."""
+
+BESIDE_GROUPS: Final[tuple[str, ...]] = ("trance", "samples", "answers", "usage")
+"""What a metrics.json may hold beside the groups of these metrics."""
 
 
 def group_views(views: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -147,20 +153,94 @@ def score(pairs: Sequence[tuple[Answer, Sample]], seed: int = 0, resamples: int 
     >>> scores["left"]["tacc"]
     {'value': None, 'ci95': None, 'n': 0}
     """
-    rows = [(sample.view, _values(judge(answer, sample), sample)) for answer, sample in pairs]
-    metrics = METRICS
-    if any(_moves(sample) for _, sample in pairs):
-        after = METRICS.index(ATTRIBUTES[-1]) + 1
-        metrics = (*METRICS[:after], "position", *METRICS[after:])
-    return {
-        group: {
-            metric: measure(
-                [row.get(metric) for view, row in rows if view in views], seed, resamples
-            )
-            for metric in metrics
+    tally = Tally()
+    for answer, sample in pairs:
+        tally.add(sample, [judge(answer, sample)])
+    return tally.scores(seed, resamples)
+
+
+class Rows:
+    """What each row adds to each metric, and the labels by which rows are grouped.
+
+    Rows are added one by one and take some ten bytes a metric, however large the samples are.
+    """
+
+    def __init__(self, metrics: Iterable[str]) -> None:
+        """``metrics``: the names of the values that rows will be added with."""
+        self._values = {metric: array("d") for metric in metrics}
+        self._members: dict[str, array[int]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def labels(self) -> Collection[str]:
+        """The labels of all rows, in the order of their first rows."""
+        return self._members.keys()
+
+    def add(self, labels: Iterable[str], values: Mapping[str, float | None]) -> None:
+        """Add one row: a value for each metric, None (or none given) where it leaves the row out.
+
+        >>> rows = Rows(["tacc"])
+        >>> rows.add(["left"], {"tacc": True})
+        >>> rows.add(["left", "hard"], {"tacc": None})
+        >>> rows.add(["right"], {"tacc": False})
+        >>> rows.measure("tacc", ["left", "right"], seed=0, resamples=10)["n"]
+        2
+        """
+        for metric, column in self._values.items():
+            value = values.get(metric)
+            column.append(math.nan if value is None else value)
+        for label in labels:
+            if label not in self._members:
+                self._members[label] = array("q")
+            self._members[label].append(self._count)
+        self._count += 1
+
+    def measure(
+        self, metric: str, labels: Iterable[str] | None, seed: int, resamples: int
+    ) -> Measured:
+        """The mean over the rows with one of ``labels`` (None: over all), see ``measure``."""
+        values = np.array(self._values[metric])
+        counted = ~np.isnan(values)
+        if labels is not None:
+            labelled = np.zeros(len(values), dtype=bool)
+            for label in labels:
+                labelled[np.array(self._members.get(label, ()), dtype=np.int64)] = True
+            counted &= labelled
+        return _measure(values[counted], seed, resamples)
+
+
+class Tally:
+    """The 11 metrics of rows that come one by one; see ``score`` for what they are.
+
+    Of several answers to one row each metric is their mean. The intervals are over rows: answers
+    to one question do not make it several questions.
+    """
+
+    def __init__(self) -> None:
+        """No rows yet."""
+        self._rows = Rows((*METRICS, "position"))
+        self._moves = False
+
+    def add(self, sample: Sample, judged: Sequence[Judged]) -> None:
+        """Add one row: its answers as ``judge`` sees them, at least one."""
+        self._moves = self._moves or _moves(sample)
+        self._rows.add((sample.view,), mean_values([_values(one, sample) for one in judged]))
+
+    def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
+        """The metrics of the rows so far, as ``score`` returns them."""
+        metrics = METRICS
+        if self._moves:
+            after = METRICS.index(ATTRIBUTES[-1]) + 1
+            metrics = (*METRICS[:after], "position", *METRICS[after:])
+        return {
+            group: {
+                metric: self._rows.measure(metric, views, seed, resamples) for metric in metrics
+            }
+            for group, views in group_views(self._rows.labels).items()
         }
-        for group, views in group_views(view for view, _ in rows).items()
-    }
 
 
 def _moves(sample: Sample) -> bool:
@@ -168,7 +248,7 @@ def _moves(sample: Sample) -> bool:
 
 
 def _values(judged: Judged, sample: Sample) -> dict[str, float | None]:
-    """What one sample adds to each metric; None where the metric leaves it out."""
+    """What one answer adds to each metric; None where the metric leaves it out."""
     population = len(sample.initial.visible)
     return {
         "tacc": judged.correct,
@@ -177,6 +257,21 @@ def _values(judged: Judged, sample: Sample) -> dict[str, float | None]:
         **judged.by_attribute,
         **{m: judged.correct if population in n else None for m, n in POPULATIONS.items()},
     }
+
+
+def mean_values(answers: Sequence[Mapping[str, float | None]]) -> Mapping[str, float | None]:
+    """What a row adds to each metric: the mean of what its answers add.
+
+    >>> mean_values([{"tacc": True, "EO": None}, {"tacc": False, "EO": True}])
+    {'tacc': 0.5, 'EO': 1.0}
+    """
+    if len(answers) == 1:
+        return answers[0]
+    means: dict[str, float | None] = {}
+    for metric in answers[0]:
+        known = [value for own in answers if (value := own[metric]) is not None]
+        means[metric] = sum(known) / len(known) if known else None
+    return means
 
 
 def measure(values: Sequence[float | None], seed: int, resamples: int) -> Measured:
@@ -190,7 +285,11 @@ def measure(values: Sequence[float | None], seed: int, resamples: int) -> Measur
     >>> measure([True, False, None], seed=0, resamples=100)
     {'value': 0.5, 'ci95': [0.0, 1.0], 'n': 2}
     """
-    sample = np.array([value for value in values if value is not None], dtype=np.float64)
+    known = [value for value in values if value is not None]
+    return _measure(np.array(known, dtype=np.float64), seed, resamples)
+
+
+def _measure(sample: NDArray[np.float64], seed: int, resamples: int) -> Measured:
     if not len(sample):
         return {"value": None, "ci95": None, "n": 0}
     # To draw n samples with replacement is to draw how often each distinct value occurs: one

@@ -1,11 +1,11 @@
 """The metrics of TRANCE's published evaluator, by its names: settings Basic, Event and View."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
-from star_r1.metrics import Scores, group_views, measure
+from star_r1.metrics import Rows, Scores, group_views, mean_values
 from star_r1.tvr.answer import Answer
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.simulate import order_sensitive, simulate
@@ -33,7 +33,7 @@ MOST_STEPS: Final = 4
 
 
 def score_trance(
-    pairs: Sequence[tuple[Answer, Sample]],
+    pairs: Iterable[tuple[Answer, Sample]],
     setting: Setting,
     seed: int = 0,
     resamples: int = 1000,
@@ -83,39 +83,65 @@ def score_trance(
     {'AD': 1.0, 'AND': 0.5, 'LAcc': 0.0, 'Acc': 0.0, 'err_overlap': 0.0, 'err_out': 0.0,
      'avg_step_diff': 0.0, 'EO': None}
     """
-    if setting not in SETTINGS:
-        raise UserError(f"TRANCE setting {setting!r}: choose {', '.join(SETTINGS)}")
-    if setting != "view":
-        pairs = [(answer, sample) for answer, sample in pairs if sample.view == "center"]
-    if setting == "basic":
-        pairs = [(answer, sample) for answer, sample in pairs if len(sample.changes) == 1]
-        groups, metrics, judge = ["overall"], BASIC_METRICS, _first_prediction
-    else:
-        groups, metrics, judge = _groups(pairs, setting), METRICS, _outcome
-    rows = [(_groups_of(sample), judge(answer, sample)) for answer, sample in pairs]
-    return {
-        group: {
-            metric: measure([row[metric] for own, row in rows if group in own], seed, resamples)
-            for metric in metrics
+    tally = TranceTally(setting)
+    for answer, sample in pairs:
+        tally.add(sample, [answer])
+    return tally.scores(seed, resamples)
+
+
+class TranceTally:
+    """The metrics of one setting, of rows that come one by one; see ``score_trance``.
+
+    Of several answers to one row each metric is their mean (of those that it does not leave out).
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        """No rows yet.
+
+        Raises:
+            UserError: there is no such setting.
+        """
+        if setting not in SETTINGS:
+            raise UserError(f"TRANCE setting {setting!r}: choose {', '.join(SETTINGS)}")
+        self._setting: Setting = setting
+        self._rows = Rows(BASIC_METRICS if setting == "basic" else METRICS)
+        self._views: set[str] = set()
+        self._most_steps = MOST_STEPS
+
+    def add(self, sample: Sample, answers: Sequence[Answer]) -> None:
+        """Add one row with its answers, at least one; a row of another setting is left out."""
+        if self._setting != "view" and sample.view != "center":
+            return
+        if self._setting == "basic":
+            if len(sample.changes) == 1:
+                values = [_first_prediction(answer, sample) for answer in answers]
+                self._rows.add((), mean_values(values))
+            return
+        self._views.add(sample.view)
+        self._most_steps = max(self._most_steps, len(sample.changes))
+        sensitive = order_sensitive(sample)
+        values = [_outcome(answer, sample, sensitive) for answer in answers]
+        labels = (sample.view, f"steps_{len(sample.changes)}")
+        more = ("order_sensitive",) if sensitive else ()
+        self._rows.add((*labels, *more), mean_values(values))
+
+    def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
+        """The metrics of the rows so far, as ``score_trance`` returns them."""
+        if self._setting == "basic":
+            groups, metrics = [], BASIC_METRICS
+        else:
+            views = group_views(self._views)["overall"] if self._setting == "view" else ()
+            steps = (f"steps_{n}" for n in range(1, self._most_steps + 1))
+            groups, metrics = [*views, *steps, "order_sensitive"], METRICS
+        labels = {"overall": None, **{group: (group,) for group in groups}}
+        return {
+            group: {metric: self._rows.measure(metric, own, seed, resamples) for metric in metrics}
+            for group, own in labels.items()
         }
-        for group in groups
-    }
-
-
-def _groups(pairs: Sequence[tuple[Answer, Sample]], setting: Setting) -> list[str]:
-    """The groups of ``event`` or ``view``, in order."""
-    views = group_views(sample.view for _, sample in pairs)["overall"] if setting == "view" else ()
-    most = max([MOST_STEPS, *(len(sample.changes) for _, sample in pairs)])
-    return ["overall", *views, *(f"steps_{n}" for n in range(1, most + 1)), "order_sensitive"]
-
-
-def _groups_of(sample: Sample) -> set[str]:
-    groups = {"overall", sample.view, f"steps_{len(sample.changes)}"}
-    return groups | {"order_sensitive"} if order_sensitive(sample) else groups
 
 
 def _first_prediction(answer: Answer, sample: Sample) -> _Values:
-    """What a sample with one change adds to each metric of ``basic``."""
+    """What an answer to a sample with one change adds to each metric of ``basic``."""
     (true,) = sample.changes
     said = answer.predictions[0].change if answer.predictions else None
     if said is None:
@@ -130,8 +156,8 @@ def _first_prediction(answer: Answer, sample: Sample) -> _Values:
     }
 
 
-def _outcome(answer: Answer, sample: Sample) -> _Values:
-    """What a sample adds to each metric of ``event`` and ``view``."""
+def _outcome(answer: Answer, sample: Sample, sensitive: bool) -> _Values:
+    """What an answer adds to each metric of ``event`` and ``view``."""
     said, steps = answer.changes, len(sample.changes)
     result = simulate(sample.initial, said)
     distance = result.distance(sample.final)
@@ -145,5 +171,5 @@ def _outcome(answer: Answer, sample: Sample) -> _Values:
         "err_overlap": result.overlap,
         "err_out": result.out,
         "avg_step_diff": len(said) - steps,
-        "EO": not result.legal if arrived and order_sensitive(sample) else None,
+        "EO": not result.legal if arrived and sensitive else None,
     }

@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from star_r1.errors import UserError
-from star_r1.metrics import GROUPS, METRICS, Scores
+from star_r1.evaluate.predictions import STATUSES
+from star_r1.evaluate.sampled import MAJORITY
+from star_r1.metrics import BESIDE_GROUPS, GROUPS, METRICS, Scores
 from star_r1.trance_metrics import BASIC_METRICS, SETTINGS
 from star_r1.trance_metrics import METRICS as TRANCE_METRICS
 
@@ -23,6 +25,12 @@ class Evaluation:
         about: run.json: model, data, identity, commit, machine, date, versions.
         scores: metrics.json: group -> metric -> value; at least ``GROUPS`` and ``METRICS``.
         trance: in it, setting -> group -> metric -> value; empty where objects do not move.
+        samples: in it, group -> ``pass@1`` and so on and ``majority`` -> value; empty where each
+            row has one completion.
+        answers: in it, how many completions have each of ``predictions.STATUSES``, and the share
+            that is ``malformed``; empty in evaluations of old.
+        usage: in it, tokens of prompts and completions, and what they cost if that is known; empty
+            in evaluations of old.
     """
 
     name: str
@@ -30,6 +38,9 @@ class Evaluation:
     about: dict[str, Any]
     scores: Scores
     trance: dict[str, Scores]
+    samples: Scores = field(default_factory=dict)
+    answers: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -42,7 +53,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     if not isinstance(about, dict) or not isinstance(about.get("data"), str):
         raise UserError(f"{folder / 'run.json'}: damaged; run 'star-r1 evaluate' into a new folder")
     try:
-        trance = scores.pop("trance", {})
+        trance, samples, answers, usage = (scores.pop(key, {}) for key in BESIDE_GROUPS)
         if not set(scores) >= set(GROUPS) or set(trance) not in (set(), set(SETTINGS)):
             raise KeyError
         for group in scores.values():
@@ -50,11 +61,18 @@ def read_evaluation(folder: Path) -> Evaluation:
         for setting, groups in trance.items():
             for group in (groups["overall"], *groups.values()):
                 _check_group(group, BASIC_METRICS if setting == "basic" else TRANCE_METRICS)
+        for group in samples and (samples["overall"], *samples.values()):
+            _check_group(group, (*group, MAJORITY))
+        if answers and set(answers) != {*STATUSES, "malformed"}:
+            raise KeyError
+        for n in (*answers.values(), *usage.values()):
+            if type(n) not in (int, float) or not math.isfinite(n):
+                raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
             f"{folder / 'metrics.json'}: damaged; run its 'star-r1 evaluate' command again"
         ) from None
-    return Evaluation(folder.resolve().name, folder, about, scores, trance)
+    return Evaluation(folder.resolve().name, folder, about, scores, trance, samples, answers, usage)
 
 
 def _check_group(group: Any, metrics: Sequence[str]) -> None:
