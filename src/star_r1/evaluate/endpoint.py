@@ -4,12 +4,15 @@ import asyncio
 import base64
 import json
 import os
-import socket
+import random
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
-from typing import Any, Final, Literal, NoReturn, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import openai
@@ -24,18 +27,28 @@ DETAILS: Final[tuple[Detail, ...]] = get_args(Detail)
 
 GIVE_UP_AFTER: Final = 16
 """So many questions in a row that all failed end the run: then it is the endpoint, not they."""
-_LONGEST_PAUSE: Final = 8.0
+
+_OPENAI: Final = "https://api.openai.com/v1"
+_CONNECT: Final = 10.0
+"""Seconds until a connection must stand; longer waits are for answers."""
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 32.0
+_LONGEST_WISH: Final = 120.0
+"""Who wants to be asked again later than this is not asked again, as in OpenAI's client."""
+_MOST_TOKENS: Final = 10**9
+"""No answer has more; who counts more counts wrong."""
 _WAITING: Final = "interrupted: waiting for the answers under way; Ctrl-C again drops them"
 
 
 class Endpoint:
     """A model behind an endpoint that speaks OpenAI's chat completions: vLLM, GPT, Gemini, ...
 
-    Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``). The client
-    tries again, with growing pauses, after 429, 5xx, time-outs and broken connections; so do
-    answers here that are no JSON or hold no choice. What still fails is a completion with the
-    status ``failed``. A model that hands over its reasoning apart (``reasoning_content``) gets it
-    back as a think block.
+    Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``). An
+    attempt that ends in 408, 409, 429, 5xx, a time-out, a broken connection or an answer that
+    cannot be read is made again after a pause: the one that the endpoint asks for
+    (``Retry-After``), or half a second and then twice as long each time. What still fails is a
+    completion with the status ``failed``. A model that hands over its reasoning apart
+    (``reasoning_content``) gets it back as a think block.
     """
 
     def __init__(
@@ -62,7 +75,7 @@ class Endpoint:
             detail: of the pictures, as OpenAI has it.
             concurrency: questions in flight, at least 1.
             retries: attempts after the first, at least 0.
-            timeout: of one attempt, seconds.
+            timeout: of one attempt as a whole, seconds.
 
         Raises:
             UserError: there is no key in the environment, or the base URL is none.
@@ -70,34 +83,27 @@ class Endpoint:
         self.model, self.max_new_tokens, self.seed = model, max_new_tokens, seed
         self.temperature, self.top_p, self.detail = temperature, top_p, detail
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
-        base = os.environ.get("OPENAI_BASE_URL")
-        if base and urlsplit(base).scheme not in ("http", "https"):
-            raise UserError(
-                f"OPENAI_BASE_URL {base!r}: give an address such as http://host:8000/v1"
-            )
-        # Servers of one's own seldom ask for a key, but the client wants one.
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if base else None)
-        if key is None:
-            raise UserError(
-                "no OPENAI_API_KEY in the environment; set it, and OPENAI_BASE_URL for another "
-                "endpoint than OpenAI's, such as http://localhost:8000/v1 for vLLM"
-            )
-        self._key, self._base = key, base
-        self._limit = "max_completion_tokens"
+        self._base, self._key = _read_environment()
+        # Older servers know the limit by its former name only.
+        self._limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """The model, where it is, and all that is asked of it."""
-        parts = urlsplit(self._base or "https://api.openai.com/v1")
         return {
-            "endpoint": f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
-            f"{parts.path.rstrip('/')}",
+            "endpoint": self._place,
             "endpoint_model": self.model,
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "detail": self.detail,
             **({"top_p": self.top_p} if self.top_p < 1 else {}),
         }
+
+    @property
+    def _place(self) -> str:
+        """The base URL without what may be secret in one."""
+        parts = urlsplit(self._base)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
     def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
         """Answer the questions, ``concurrency`` at a time, as answers come.
@@ -109,108 +115,85 @@ class Endpoint:
             UserError: the endpoint cannot be reached, refuses the key, does not know the model,
                 or fails at ``GIVE_UP_AFTER`` questions in a row.
         """
-        waiting = deque((question, n) for question in questions for n in question.numbers)
-        stopped: BaseException | None = None
         with asyncio.Runner() as runner:
-            crew = _Crew(self, waiting)
+            crew = _Crew(self, ((question, n) for question in questions for n in question.numbers))
             runner.run(crew.start())
             failed = 0
-            while crew.busy or not crew.finished.empty():
-                try:
-                    done = runner.run(crew.finished.get())
-                except KeyboardInterrupt as interrupt:
-                    if stopped is not None:
-                        raise
-                    stopped = interrupt
-                    waiting.clear()
-                    print(_WAITING, file=sys.stderr)
-                    continue
-                if done is None:  # one of the crew has left
-                    continue
-                if isinstance(done, BaseException):
-                    stopped = stopped or done
-                    waiting.clear()
-                    continue
-                failed = failed + 1 if done.status == "failed" else 0
-                yield done
-                if failed == GIVE_UP_AFTER and stopped is None:
-                    stopped = UserError(
-                        f"endpoint {self._place}: {failed} questions in a row failed, the last "
-                        f"with {done.error}; mend that and run the command again"
-                    )
-                    waiting.clear()
-            runner.run(crew.close())
-        if stopped is not None:
-            raise stopped
-
-    @property
-    def _place(self) -> str:
-        return str(self.identity["endpoint"])
+            try:
+                while (done := runner.run(crew.next())) is not None:
+                    failed = failed + 1 if done.status == "failed" else 0
+                    yield done
+                    if failed == GIVE_UP_AFTER:
+                        crew.stop(self._error(f": {failed} questions in a row failed", done.error))
+            finally:
+                runner.run(crew.close())
+        if crew.reason is not None:
+            raise crew.reason
 
     def open(self) -> AsyncOpenAI:
         """The client; it belongs to the event loop that is running."""
         return AsyncOpenAI(
-            api_key=self._key, base_url=self._base, timeout=self.timeout, max_retries=self.retries
+            api_key=self._key,
+            base_url=self._base,
+            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT)),
+            max_retries=0,  # here a whole answer counts as an attempt, see _Crew
         )
 
-    async def complete(self, client: AsyncOpenAI, question: Question, number: int) -> Completion:
-        """One completion, or why there is none.
+    async def attempt(
+        self, client: AsyncOpenAI, messages: list[Any], question: Question, number: int
+    ) -> Completion:
+        """Ask once.
+
+        Args:
+            client: from ``open``.
+            messages: the question's, from ``to_openai``.
+            question: what is answered.
+            number: which of its completions.
 
         Raises:
+            Failed: no answer came, or none that can be read.
             UserError: there is no sense in asking anything more.
         """
-        patience = (self.timeout + _LONGEST_PAUSE) * (self.retries + 1)
         try:
             # The client's own time-out is for each piece of an answer, so a server that drips
             # could go on for ever.
-            async with asyncio.timeout(patience):
-                return await self._complete(client, question, number)
-        except TimeoutError:
-            why = f"no answer within {patience:.0f} s"
-        except openai.APITimeoutError:
-            why = f"no answer within {self.timeout:g} s, {self.retries + 1} times"
-        except openai.APIConnectionError as error:
-            _check_reachable(error, self._place)
-            why = f"the connection broke: {_first_line(error.__cause__ or error)}"
+            async with asyncio.timeout(self.timeout):
+                answer = await self._create(client, messages, number)
+            return self._read(answer, question, number)
+        except (TimeoutError, openai.APIConnectionError) as error:
+            raise self._no_answer(error) from None
         except openai.APIStatusError as error:
-            if error.status_code in (401, 403, 404):
-                self._give_up(error)
             if _is_refusal(error):
-                return self._make(question, number, "", "refused")
-            why = f"status {error.status_code}: {_message(error)}"
-        except _Unreadable as error:
-            why = str(error)
-        return self._make(question, number, "", "failed", error=why)
-
-    async def _complete(self, client: AsyncOpenAI, question: Question, number: int) -> Completion:
-        messages = to_openai(question.messages, question.see(), self.detail)
-        for attempt in range(self.retries + 1):
-            try:
-                return self._read(await self._create(client, messages, number), question, number)
-            except (_Unreadable, ValueError, openai.APIResponseValidationError) as error:
-                if attempt == self.retries:
-                    raise _Unreadable(f"the answer is unreadable: {_first_line(error)}") from None
-                await asyncio.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
-        raise AssertionError  # the last attempt returns or raises
+                return _complete(question, number, "", "refused")
+            raise self._bad_status(error) from None
+        except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
+            raise Failed(f"the answer is unreadable: {self._line(error)}") from None
 
     async def _create(self, client: AsyncOpenAI, messages: list[Any], number: int) -> Any:
-        settings: dict[str, Any] = {self._limit: self.max_new_tokens}
+        settings: dict[str, Any] = {}
         if self.temperature is not None:
             settings["temperature"] = self.temperature
         if self.temperature != 0:
             settings["seed"] = self.seed + number
         if self.top_p < 1:
             settings["top_p"] = self.top_p
-        try:
-            return await client.chat.completions.create(
-                model=self.model, messages=messages, **settings
-            )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            # Older servers know the limit by its former name only.
-            if self._limit not in _message(error) or self._limit == "max_tokens":
-                raise
-            self._limit = "max_tokens"
-            return await self._create(client, messages, number)
+        refused: openai.APIStatusError | None = None
+        for limit in self._limits:
+            try:
+                answer = await client.chat.completions.create(
+                    model=self.model,
+                    messages=messages,
+                    **{**settings, limit: self.max_new_tokens},
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = refused or error
+                if limit not in f"{error.body}":
+                    break
+            else:
+                self._limits = (limit,)
+                return answer
+        assert refused is not None
+        raise refused
 
     def _read(self, answer: Any, question: Question, number: int) -> Completion:
         """The completion in an answer; ``answer`` is whatever came, so nothing of it is sure."""
@@ -218,23 +201,23 @@ class Endpoint:
             choice = answer.choices[0]
             message = choice.message
             content = message.content
-        except (AttributeError, IndexError, TypeError):
-            raise _Unreadable(f"no choice in {str(answer)[:60]!r}") from None
+        except (AttributeError, LookupError, TypeError):
+            said = answer if isinstance(answer, str) else getattr(answer, "error", None)
+            raise ValueError(f"no choice in it: {_said(said) if said else answer}") from None
         if content is not None and not isinstance(content, str):
-            raise _Unreadable(f"content is {str(content)[:60]!r}")
+            raise ValueError(f"content is {content!r}")
         text = content or ""
-        reasoning = getattr(message, "reasoning_content", None) or getattr(
-            message, "reasoning", None
-        )
-        if isinstance(reasoning, str) and reasoning and "<think>" not in text:
-            text = f"<think>{reasoning}</think>{text}"
+        finish = getattr(choice, "finish_reason", None)
         refusal = getattr(message, "refusal", None)
-        if choice.finish_reason == "content_filter" or (refusal and not text):
-            text, status = text or str(refusal or ""), "refused"
+        if finish == "content_filter" or (refusal and not text):
+            text = text or (refusal if isinstance(refusal, str) else "")
+            status: Any = "refused"
         else:
-            status = judge_status(text, cut_off=choice.finish_reason == "length")
+            reasoning = _reasoning(message, text)
+            status = judge_status(text or reasoning, cut_off=finish == "length")
+            text = reasoning + text
         usage = getattr(answer, "usage", None)
-        return self._make(
+        return _complete(
             question,
             number,
             text,
@@ -243,52 +226,149 @@ class Endpoint:
             completion_tokens=_count(usage, "completion_tokens"),
         )
 
-    def _make(
-        self, question: Question, number: int, text: str, status: Any, **more: Any
-    ) -> Completion:
-        return Completion(question.id, text, number, status, question.key, **more)
+    def _no_answer(self, error: Exception) -> "Failed":
+        """What a time-out or a broken connection means."""
+        cause = error.__cause__
+        # By name: which library the client stands on differs between its versions.
+        if type(cause).__name__ in ("ConnectError", "ConnectTimeout"):
+            why = self._line(_root(error)) if str(cause) else f"no connection within {_CONNECT:g} s"
+            return Failed(f"it cannot be reached ({why})", reached=False)
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            return Failed(f"no answer within {self.timeout:g} s")
+        return Failed(f"the connection broke: {self._line(cause or error)}")
 
-    def _give_up(self, error: openai.APIStatusError) -> NoReturn:
-        what = {
+    def _bad_status(self, error: openai.APIStatusError) -> "Failed | UserError":
+        """What a status means: another attempt, none, or the end of all."""
+        said = self._line(_said(error.body or error.message))
+        end = {
             401: "refuses the key; set OPENAI_API_KEY",
+            402: "wants to be paid first",
             403: "forbids this; look at what the key may do",
             404: f"does not know model {self.model!r}, or OPENAI_BASE_URL is not its address",
-        }[error.status_code]
-        raise UserError(f"endpoint {self._place} {what} ({_message(error)})") from None
+        }.get(error.status_code)
+        if error.code == "insufficient_quota":
+            end = "wants to be paid first"
+        if end is not None:
+            return self._error(f" {end}", said)
+        wish = _wish(error.response.headers)
+        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
+        return Failed(
+            f"status {error.status_code}: {said}",
+            again=passing and wish <= _LONGEST_WISH,
+            wish=wish,
+        )
+
+    def _error(self, what: str, said: str) -> UserError:
+        return UserError(
+            f"endpoint {self._place}{what} ({said}); the same command goes on when that is mended"
+        )
+
+    def _line(self, text: object) -> str:
+        """A short line, without the key: some endpoints repeat it."""
+        line = " ".join(str(text).split()) or type(text).__name__
+        return line.replace(self._key, "***")[:200]
+
+
+class Failed(Exception):
+    """An attempt that brought no answer."""
+
+    def __init__(
+        self, why: str, *, again: bool = True, wish: float = 0.0, reached: bool = True
+    ) -> None:
+        """``again``: another attempt may help, in ``wish`` seconds if that is above 0."""
+        super().__init__(why)
+        self.again, self.wish, self.reached = again, wish, reached
 
 
 class _Crew:
-    """Workers on one event loop: each takes what waits and puts what is finished."""
+    """Questions in flight on one event loop, each with its attempts."""
 
-    def __init__(self, endpoint: Endpoint, waiting: deque[tuple[Question, int]]) -> None:
+    def __init__(self, endpoint: Endpoint, waiting: Iterator[tuple[Question, int]]) -> None:
         self.endpoint, self.waiting = endpoint, waiting
-        self.finished: asyncio.Queue[Completion | BaseException | None] = asyncio.Queue()
-        self.busy = 0
-        self.tasks: list[asyncio.Task[None]] = []
+        self.flying: set[asyncio.Task[Completion | None]] = set()
+        self.finished: deque[Completion] = deque()
+        self.stopping = asyncio.Event()
+        self.reason: BaseException | None = None
+        self.reached = False
+        self.told: set[str] = set()
 
     async def start(self) -> None:
         self.client = self.endpoint.open()
-        self.busy = min(self.endpoint.concurrency, len(self.waiting))
-        self.tasks = [asyncio.create_task(self._work()) for _ in range(self.busy)]
+        # Runner's own way would interrupt what writes the answers too.
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            with suppress(NotImplementedError):  # Windows
+                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        print(_WAITING, file=sys.stderr)
+        self.stop(KeyboardInterrupt())
+
+    def stop(self, reason: BaseException) -> None:
+        """Ask nothing more, and let what is in flight end."""
+        self.reason = self.reason or reason
+        self.stopping.set()
+
+    async def next(self) -> Completion | None:
+        """The next completion that is finished; None after the last."""
+        while not self.finished:
+            while len(self.flying) < self.endpoint.concurrency and self.reason is None:
+                if (asked := next(self.waiting, None)) is None:
+                    break
+                self.flying.add(asyncio.create_task(self._answer(*asked)))
+            if not self.flying:
+                return None
+            landed, self.flying = await asyncio.wait(
+                self.flying, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in landed:
+                if (error := task.exception()) is not None:
+                    self.stop(error)
+                elif (completion := task.result()) is not None:
+                    self.finished.append(completion)
+        return self.finished.popleft()
 
     async def close(self) -> None:
+        for task in self.flying:
+            task.cancel()
+        await asyncio.gather(*self.flying, return_exceptions=True)
         await self.client.close()
 
-    async def _work(self) -> None:
-        try:
-            while self.waiting:
-                question, number = self.waiting.popleft()
-                done = await self.endpoint.complete(self.client, question, number)
-                self.finished.put_nowait(done)
-        except Exception as error:
-            self.finished.put_nowait(error)
-        finally:
-            self.busy -= 1
-            self.finished.put_nowait(None)
+    async def _answer(self, question: Question, number: int) -> Completion | None:
+        """The completion, failed after the last attempt; None where the crew stops before that."""
+        endpoint = self.endpoint
+        messages = to_openai(question.messages, question.see(), endpoint.detail)
+        attempt = 0
+        while self.reason is None:
+            attempt += 1
+            try:
+                done = await endpoint.attempt(self.client, messages, question, number)
+                self.reached = True
+                return done
+            except Failed as failed:
+                self.reached |= failed.reached
+                if not self.reached:
+                    raise _unreachable(endpoint, failed) from None
+                if not failed.again or attempt > endpoint.retries:
+                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
+                    return _complete(question, number, "", "failed", error=f"{failed}{tried}")
+                self._tell(str(failed))
+                await self._rest(failed.wish or _pause(attempt))
+        return None
 
+    def _tell(self, why: str) -> None:
+        """Say once of each kind what goes wrong, since the bar stands still meanwhile."""
+        kind = why.partition(":")[0]
+        if kind not in self.told:
+            self.told.add(kind)
+            print(f"endpoint {self.endpoint._place}: {why}; trying again", file=sys.stderr)
 
-class _Unreadable(Exception):
-    """An answer that holds no completion."""
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
 
 
 def to_openai(
@@ -325,43 +405,83 @@ def _data_url(picture: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _check_reachable(error: BaseException, place: str) -> None:
-    """Raise a UserError where nothing listens, or there is no such host."""
-    cause: BaseException | None = error
-    while cause is not None:
-        for one in (cause, *getattr(cause, "exceptions", ())):
-            if isinstance(one, ConnectionRefusedError | socket.gaierror):
-                raise UserError(
-                    f"endpoint {place} cannot be reached ({_first_line(one)}); start it, or set "
-                    "OPENAI_BASE_URL; the same command goes on then"
-                ) from None
-        cause = cause.__cause__ or cause.__context__
+def _read_environment() -> tuple[str, str]:
+    """Base URL and key."""
+    base, key = (os.environ.get(name, "").strip() for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"))
+    try:
+        parts = urlsplit(base or _OPENAI)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        whole = False
+    if not whole:
+        raise UserError(f"OPENAI_BASE_URL {base!r}: give an address such as http://host:8000/v1")
+    if not key and not base:
+        raise UserError(
+            "no OPENAI_API_KEY in the environment; set it, and OPENAI_BASE_URL for another "
+            "endpoint than OpenAI's, such as http://localhost:8000/v1 for vLLM"
+        )
+    if not (key.isascii() and key.isprintable()):  # the client would repeat it in its error
+        raise UserError("OPENAI_API_KEY holds a character that no key has; copy it again")
+    # Servers of one's own seldom ask for a key, but the client wants one.
+    return base or _OPENAI, key or "none"
+
+
+def _complete(question: Question, number: int, text: str, status: Any, **more: Any) -> Completion:
+    return Completion(question.id, text, number, status, question.key, **more)
+
+
+def _reasoning(message: Any, text: str) -> str:
+    """The think block of what a model handed over apart, unless it is in the text."""
+    for name in ("reasoning_content", "reasoning"):
+        reasoning = getattr(message, name, None)
+        if isinstance(reasoning, str) and reasoning and "<think>" not in text:
+            return f"<think>{reasoning}</think>"
+    return ""
+
+
+def _unreachable(endpoint: Endpoint, failed: Failed) -> UserError:
+    return UserError(
+        f"endpoint {endpoint.identity['endpoint']}: {failed}; start it, or set OPENAI_BASE_URL; "
+        "the same command goes on then"
+    )
+
+
+def _pause(attempt: int) -> float:
+    """Seconds after the n-th attempt, from 1; not all clients shall come back at once."""
+    pause = min(_FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE)
+    return pause * random.uniform(0.75, 1)
+
+
+def _wish(headers: Mapping[str, str]) -> float:
+    """After how many seconds the endpoint wants to be asked again; 0 where it does not say."""
+    with suppress(ValueError):
+        wish = float(headers.get("retry-after", ""))
+        return wish if wish > 0 else 0.0
+    return 0.0
 
 
 def _is_refusal(error: openai.APIStatusError) -> bool:
     """Whether a filter of the provider's turned the question down."""
-    return error.status_code == 400 and any(
+    return error.status_code in (400, 403) and any(
         word in f"{error.code} {error.body}" for word in ("content_filter", "content_policy")
     )
 
 
-def _message(error: openai.APIStatusError) -> str:
-    """What the endpoint says of its error, one short line."""
-    body = error.body
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-    else:
-        said = body or error.message
-    text = said if isinstance(said, str) else json.dumps(said, default=str)
-    return " ".join(text.split())[:200] or type(error).__name__
+def _said(body: object) -> str:
+    """What the endpoint says of its error, out of the forms that servers give it."""
+    for name in ("error", "message"):
+        if isinstance(body, Mapping):
+            body = body.get(name, body)
+    return body if isinstance(body, str) else json.dumps(body, default=str)
 
 
-def _first_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__
+def _root(error: BaseException) -> BaseException:
+    """The first cause."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def _count(usage: Any, name: str) -> int:
     value = getattr(usage, name, None)
-    return value if type(value) is int and value >= 0 else 0
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0

@@ -1,0 +1,319 @@
+"""An OpenAI-compatible server that misbehaves on purpose, and writes down all that it did.
+
+    python -m tests.evaluate.misbehaving_server --port 0 --log FILE
+
+prints its port and serves until it is killed. What it does follows from the question (a hash of
+messages and seed) and from how often that was asked: ``misbehave``, or another plan of a test.
+"""
+
+import argparse
+import hashlib
+import json
+import select
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+FAULTS: Final = (
+    *("429", "429_wait", "500", "503", "hang", "drip", "garbage", "html", "half_json"),
+    *("no_choices", "error_as_200", "cut", "reset"),
+)
+"""What is worth another attempt."""
+
+ENDS: Final = (
+    *("right", "right", "right", "right", "slow", "no_usage", "absurd_usage", "reasoning"),
+    *("empty", "null", "cut_off", "refusal", "filtered", "refused_400", "always_500"),
+)
+"""What a question ends with."""
+
+STATUSES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("right", "slow", "no_usage", "absurd_usage", "reasoning"), "answered"),
+    **dict.fromkeys(("empty", "null"), "empty"),
+    **dict.fromkeys(("refusal", "filtered", "refused_400"), "refused"),
+    "cut_off": "cut_off",
+    "always_500": "failed",
+}
+"""The status of the completion after each end."""
+
+MOST_FAULTS: Final = 2
+SLOW: Final = 0.15
+
+Plan: TypeAlias = Callable[[str, int], str]
+"""Hash of a question, how often it was asked before -> one of FAULTS or ENDS."""
+
+
+def misbehave(question: str, attempt: int) -> str:
+    """Up to ``MOST_FAULTS`` faults, then the question's end."""
+    lot = int(question, 16)
+    faults = lot % (MOST_FAULTS + 1)
+    if attempt < faults and end_of(question) != "always_500":
+        return FAULTS[(lot // 3 + 5 * attempt) % len(FAULTS)]
+    return end_of(question)
+
+
+def end_of(question: str) -> str:
+    """What ``misbehave`` ends with."""
+    return ENDS[int(question, 16) // 97 % len(ENDS)]
+
+
+def hash_question(messages: Any, seed: int | None = None) -> str:
+    """Of messages as they are sent, and the seed where there is one."""
+    content = json.dumps([messages, seed], sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def right_answer(question: str) -> str:
+    """To the question with this hash; well-formed, and now and then longer than the others."""
+    lot = int(question, 16)
+    color = ("red", "blue", "gray", "green")[lot % 4]
+    return f"<think>{question}{' is' * (lot % 9)}</think><answer>{lot % 5}.color.{color}</answer>"
+
+
+def usage_of(question: str) -> tuple[int, int]:
+    """Tokens of the prompt and of the completion."""
+    return 100 + int(question, 16) % 50, len(right_answer(question))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        question: its hash.
+        attempt: how often it was asked before.
+        did: one of FAULTS and ENDS.
+        paid: whether an answer went out whole.
+        body: of the request; not in the log.
+    """
+
+    question: str
+    attempt: int
+    did: str
+    paid: bool
+    body: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int | None:
+        return self.body.get("seed")
+
+
+class Server:
+    """Serves in threads of this process while the block runs."""
+
+    def __init__(
+        self,
+        plan: Plan = misbehave,
+        *,
+        port: int = 0,
+        log: Path | None = None,
+        answer: Callable[[str], Any] = right_answer,
+        slow: float = SLOW,
+    ) -> None:
+        self.plan, self.log, self.answer, self.slow = plan, log, answer, slow
+        self.asked: list[Asked] = []
+        self.counts: Counter[str] = Counter()
+        self.lock, self.closing = threading.Lock(), threading.Event()
+        self.refuse: Callable[[Mapping[str, Any], Mapping[str, str]], tuple[int, Any] | None]
+        self.refuse = lambda body, headers: None
+        self.http = _HTTP(("127.0.0.1", port), _Handler)
+        self.http.owner = self
+        self.port = self.http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> "Server":
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.closing.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+    def next_attempt(self, question: str) -> int:
+        with self.lock:
+            self.counts[question] += 1
+            return self.counts[question] - 1
+
+    def note(self, asked: Asked) -> None:
+        with self.lock:
+            self.asked.append(asked)
+            if self.log is not None:
+                row = {**asdict(asked), "body": None, "seed": asked.seed}
+                with self.log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+    def paid(self) -> Counter[str]:
+        """Question -> how often it got a whole answer."""
+        with self.lock:
+            return Counter(asked.question for asked in self.asked if asked.paid)
+
+    def did(self) -> Counter[str]:
+        with self.lock:
+            return Counter(asked.did for asked in self.asked)
+
+
+class _HTTP(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    owner: Server
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left: nothing to print."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _HTTP
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Nothing; ``Server.note`` does it."""
+
+    def do_GET(self) -> None:
+        self._send(404, b"<html>no such page</html>", "text/html")
+
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path != "/v1/chat/completions":
+            return self._send(404, b"<html>no such page</html>", "text/html")
+        if (refused := owner.refuse(body, self.headers)) is not None:
+            return self._json(refused[1], refused[0])
+        question = hash_question(body["messages"], body.get("seed"))
+        attempt = owner.next_attempt(question)
+        did = owner.plan(question, attempt)
+        paid = False
+        try:
+            paid = self._do(did, question)
+            self.wfile.flush()
+        except OSError:  # the client has left
+            paid, self.close_connection = False, True
+        finally:
+            owner.note(Asked(question, attempt, did, paid, body))
+
+    def _do(self, did: str, question: str) -> bool:
+        """Do it; whether that was an answer."""
+        if did in ("500", "503", "429", "always_500"):
+            self._json({"error": {"message": f"on purpose: {did}"}}, int(did[-3:]))
+        elif did == "429_wait":
+            self._json({"error": {"message": "slowly"}}, 429, {"Retry-After": "0.05"})
+        elif did == "refused_400":
+            self._json({"error": {"message": "filtered", "code": "content_filter"}}, 400)
+            return True
+        elif did == "hang":
+            self._wait_for_the_client_to_leave()
+        elif did == "drip":
+            self._head(200, {"Content-Type": "application/json", "Connection": "close"})
+            self._wait_for_the_client_to_leave(b" ")
+        elif did == "garbage":
+            self._send(200, b"\xff\xfe\x00{]]" * 20)
+        elif did == "html":
+            self._send(200, b"<html>Welcome</html>", "text/html")
+        elif did == "no_choices":
+            self._json({"id": "x", "object": "chat.completion", "choices": []})
+        elif did == "error_as_200":
+            self._json({"error": {"message": "upstream is away", "code": 502}})
+        elif did in ("cut", "reset", "half_json"):
+            self._send_half(did, json.dumps(self._answer("right", question)).encode())
+        else:
+            if did == "slow":
+                time.sleep(self.server.owner.slow)
+            self._json(self._answer(did, question))
+            return True
+        return False
+
+    def _answer(self, did: str, question: str) -> dict[str, Any]:
+        text = self.server.owner.answer(question)
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        finish = {"cut_off": "length", "filtered": "content_filter"}.get(did, "stop")
+        prompt, completion = usage_of(question)
+        usage: Any = {"prompt_tokens": prompt, "completion_tokens": completion}
+        if did in ("empty", "null"):
+            message["content"] = "" if did == "empty" else None
+        elif did == "refusal":
+            message |= {"content": None, "refusal": "I'm sorry, I can't look at that."}
+        elif did == "reasoning":
+            thought, _, rest = text.removeprefix("<think>").partition("</think>")
+            message |= {"content": rest, "reasoning_content": thought}
+        elif did == "cut_off":
+            message["content"] = text[:20]
+        elif did == "no_usage":
+            usage = None
+        elif did == "absurd_usage":
+            usage = {"prompt_tokens": -5, "completion_tokens": 10**40, "total_tokens": "many"}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        return {
+            **{"id": "x", "object": "chat.completion", "created": 0, "model": "m"},
+            **{"choices": [choice], "usage": usage},
+        }
+
+    def _send_half(self, how: str, body: bytes) -> None:
+        half = body[: len(body) // 2]
+        if how == "half_json":
+            return self._send(200, half)
+        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self.wfile.write(half)
+        self.wfile.flush()
+        self.close_connection = True
+        if how == "reset":
+            now = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            self.connection.close()
+
+    def _wait_for_the_client_to_leave(self, drip: bytes = b"") -> None:
+        self.close_connection = True
+        while not self.server.owner.closing.is_set():
+            if select.select([self.connection], [], [], 0.02)[0]:
+                return  # there is nothing it could still say
+            if drip:
+                self.wfile.write(drip)
+                self.wfile.flush()
+
+    def _json(self, body: Any, status: int = 200, more: Mapping[str, str] | None = None) -> None:
+        # Also what is no JSON by the book, such as lone surrogates, goes out as it is.
+        self._send(status, json.dumps(body).encode(), more=more)
+
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "application/json",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self._head(status, {"Content-Type": kind, "Content-Length": str(len(body)), **(more or {})})
+        self.wfile.write(body)
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0, help="0 for any that is free")
+    parser.add_argument("--log", type=Path, help="one line of JSON a request")
+    parser.add_argument("--behaved", action="store_true", help="answer every question right")
+    arguments = parser.parse_args()
+    plan: Plan = (lambda question, attempt: "right") if arguments.behaved else misbehave
+    with Server(plan, port=arguments.port, log=arguments.log) as server:
+        print(server.port, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
