@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_r1.errors import UserError
-from star_r1.evaluate.rows import ALL_METRICS, Floats, Paired, pair_up, read_lines
+from star_r1.evaluate.paired import ALL_METRICS, Floats, Paired, pair_up, read_lines
 from star_r1.evaluate.runs import Evaluation
 from star_r1.metrics import COUNTS, METRICS, group_views
 
 Marks: TypeAlias = NDArray[np.bool_]
 
 RESAMPLES: Final = 2000
+
+WEIGHTS_AT_ONCE: Final = 2**24
+"""Of all scenes in some draws: 128 MB."""
 
 FEWEST_SCENES: Final = 10
 """With fewer, no difference is called significant: resamples of so few know no spread."""
@@ -182,11 +185,49 @@ def compare(
     _check_known("--groups", groups, list(views_of))
     groups = tuple(dict.fromkeys(groups))
     metrics = tuple(dict.fromkeys(metrics or _present(paired)))
+    inside = {group: views_of[group] for group in groups}
+    alone = [name for name, runs in read.items() if len(runs) == 1]
+    values, differences = contrast(paired, against, inside, metrics, alone, seed, resamples)
+    return Comparison(
+        {name: tuple(judged.run for judged in runs) for name, runs in read.items()},
+        against,
+        groups,
+        metrics,
+        values,
+        differences,
+        scenes=len({scene for part in paired for scene in part.scenes}),
+        seed=seed,
+        resamples=resamples,
+    )
 
-    sums, counts, n = _by_scene(paired, [views_of[group] for group in groups], metrics)
+
+def contrast(
+    paired: Sequence[Paired],
+    against: str,
+    groups: Mapping[str, tuple[str, ...]],
+    metrics: Sequence[str],
+    alone: Collection[str] = (),
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[Estimates, Estimates]:
+    """The values of all lines and their differences from one, by the bootstrap of ``compare``.
+
+    Args:
+        paired: the rows, one a training seed.
+        against: the line that the differences are from.
+        groups: group -> the views of its rows.
+        metrics: some of ``ALL_METRICS``.
+        alone: lines of one run, which takes part in every seed.
+        seed: of the bootstrap.
+        resamples: at least 1.
+
+    Returns:
+        The values of all lines; the differences of all but ``against``.
+    """
+    sums, counts, n = _by_scene(paired, list(groups.values()), metrics)
     drawn = _draw(sums, counts, seed, resamples)
-    enough = (np.sum(counts, axis=0) > 0).sum(axis=0) >= FEWEST_SCENES
     means = {name: _mean_of_seeds(draws) for name, draws in drawn.items()}
+    enough = (np.sum(counts, axis=0) > 0).sum(axis=0) >= FEWEST_SCENES
     best = _best(means, np.array([metric in COUNTS for _ in groups for metric in metrics]))
 
     def nested(estimates: Iterable[Estimate | None]) -> dict[str, dict[str, Estimate | None]]:
@@ -195,26 +236,15 @@ def compare(
 
     values, differences = {}, {}
     for name, draws in drawn.items():
-        seeds = draws[0, : len(read[name])]
+        seeds = draws[0, :1] if name in alone else draws[0]
         values[name] = nested(_estimates(means[name], n, seeds, best[name] & enough))
         if name != against:
             less = _subtract(means[name], means[against])
             seeds = _subtract(draws[0], drawn[against][0])
-            if len(read[name]) == len(read[against]) == 1:
-                seeds = seeds[:1]
+            seeds = seeds[:1] if {name, against} <= set(alone) else seeds
             marked = _significant(less) & enough
             differences[name] = nested(_estimates(less, n, seeds, marked, _p(less, enough)))
-    return Comparison(
-        {name: tuple(rows.run for rows in runs) for name, runs in read.items()},
-        against,
-        groups,
-        metrics,
-        values,
-        differences,
-        scenes=len(counts[0]),
-        seed=seed,
-        resamples=resamples,
-    )
+    return values, differences
 
 
 def _check_known(flag: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -287,7 +317,7 @@ def _weights(scenes: int, seed: int, resamples: int) -> Iterator[Floats]:
     """How often each scene counts: once, then as drawn; (some, scenes) at a time."""
     yield np.ones((1, scenes))
     random = np.random.default_rng(seed)
-    some = max(1, 2**24 // scenes)  # 128 MB
+    some = max(1, WEIGHTS_AT_ONCE // scenes)
     for start in range(0, resamples, some):
         draws = (
             random.integers(scenes, size=scenes) for _ in range(start, min(start + some, resamples))

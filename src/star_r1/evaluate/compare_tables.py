@@ -184,14 +184,14 @@ def _notes(comparison: Comparison, published: bool, mark: str) -> list[str]:
     notes = [
         f"n: rows. ↓: lower is better. In brackets: 95% intervals from {comparison.resamples} "
         f"bootstrap draws of the {comparison.scenes} scenes, all views of a scene together.",
-        f"{mark}: the best, and what is not significantly worse than it, where anything is. Of a "
-        "difference: significant, its 95% interval does not hold 0.",
+        f"{mark}: the best value, and those not significantly worse, where any is; a significant "
+        "difference, whose 95% interval does not hold 0.",
     ]
     if comparison.differences:
         notes.append(
             "p: twice the share of draws in which the difference is 0 or on the other side of it. "
-            "Neither is corrected for the number of comparisons; below "
-            f"{FEWEST_SCENES} scenes there is none."
+            f"Below {FEWEST_SCENES} scenes nothing is called significant; nothing is corrected for "
+            "the number of comparisons."
         )
     if any(len(runs) > 1 for runs in comparison.runs.values()):
         notes.append(

@@ -60,9 +60,6 @@ MODELS: Final = (
 accuracies by attribute, the middle populations.
 
 Source: arXiv 2505.15804 as summarised (the authors published no tables that a program could read).
-
->>> next(p for p in MODELS if (p.model, p.metric, p.group) == ("STAR-R1 7B", "tacc", "ood")).value
-0.539
 """
 
 

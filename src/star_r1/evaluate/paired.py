@@ -1,4 +1,4 @@
-"""What finished evaluations are worth row by row, and the rows of several lined up."""
+"""Finished evaluations judged row by row, and the rows of several lined up."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ ALL_METRICS: Final = (*METRICS[:_PLACE_OF_MOVES], "position", *METRICS[_PLACE_OF
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class JudgedRun:
     """One evaluation, row by row.
 
     Attributes:
@@ -54,7 +54,7 @@ class Paired:
     """The rows that one run of every line answered, in one order.
 
     Attributes:
-        keys, scenes, views: of the rows, as in ``Rows``.
+        keys, scenes, views: of the rows, as in ``JudgedRun``.
         values: line -> (rows, ``ALL_METRICS``).
     """
 
@@ -64,7 +64,7 @@ class Paired:
     values: dict[str, Floats]
 
 
-def read_lines(lines: Mapping[str, Sequence[Path]]) -> dict[str, tuple[Rows, ...]]:
+def read_lines(lines: Mapping[str, Sequence[Path]]) -> dict[str, tuple[JudgedRun, ...]]:
     """Read and judge the completions of all runs; a folder or dataset named twice is read once.
 
     Args:
@@ -84,7 +84,7 @@ def read_lines(lines: Mapping[str, Sequence[Path]]) -> dict[str, tuple[Rows, ...
     return {name: tuple(rows[folder] for folder in folders) for name, folders in lines.items()}
 
 
-def pair_up(lines: Mapping[str, Sequence[Rows]], common: bool = False) -> list[Paired]:
+def pair_up(lines: Mapping[str, Sequence[JudgedRun]], common: bool = False) -> list[Paired]:
     """Line up the k-th runs of all lines, for each k; a line of one run takes part in each.
 
     Args:
@@ -111,13 +111,13 @@ def pair_up(lines: Mapping[str, Sequence[Rows]], common: bool = False) -> list[P
     ]
 
 
-def _pair_one(runs: Mapping[str, Rows], common: bool) -> Paired:
+def _pair_one(runs: Mapping[str, JudgedRun], common: bool) -> Paired:
     places = {name: {key: i for i, key in enumerate(rows.keys)} for name, rows in runs.items()}
     shared = set.intersection(*map(set, places.values()))
     first, *others = runs.values()
-    for other in others:
-        if common and shared:
-            break
+    if common and not shared:
+        raise UserError("--common: no row is in all of the runs; evaluate them on the same data")
+    for other in () if common else others:
         both = len(set(first.keys) & set(other.keys))
         if both < max(len(first.keys), len(other.keys)):
             hint = "--common compares those" if both else "evaluate both on the same data"
@@ -125,8 +125,6 @@ def _pair_one(runs: Mapping[str, Rows], common: bool) -> Paired:
                 f"{first.run.folder} ({len(first.keys)} rows) and {other.run.folder} "
                 f"({len(other.keys)} rows) are over different rows, {both} in common; {hint}"
             )
-    if not shared:
-        raise UserError("--common: no row is in all of the runs; evaluate them on the same data")
     kept = [i for i, key in enumerate(first.keys) if key in shared]
     keys = tuple(first.keys[i] for i in kept)
     return Paired(
@@ -187,7 +185,7 @@ def _read_finished(folder: Path) -> Evaluation:
     return run
 
 
-def _judge_run(run: Evaluation, data: _Data, advance: Callable[[int], None]) -> Rows:
+def _judge_run(run: Evaluation, data: _Data, advance: Callable[[int], None]) -> JudgedRun:
     completions = read_completions(run.folder / "predictions.jsonl", data.rows)
     if len(completions) != run.about["n"]:
         raise UserError(
@@ -206,7 +204,7 @@ def _judge_run(run: Evaluation, data: _Data, advance: Callable[[int], None]) -> 
             f"{run.folder}: its answers to {run.about['data']} have TAcc {now:.4f}, metrics.json "
             f"says {before}; these are not the data or answers of then: evaluate it again"
         )
-    return Rows(
+    return JudgedRun(
         run,
         tuple(question.key for question in questions),
         tuple(question.scene for question in questions),
