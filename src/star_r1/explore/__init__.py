@@ -1,0 +1,1 @@
+"""The explorer: a folder that opens in a browser, with every sample and what was said of it."""
