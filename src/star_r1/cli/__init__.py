@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from star_r1.cli import data, evaluate, look, train
+from star_r1.cli import compare, data, evaluate, look, train
 from star_r1.errors import UserError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (data, train, evaluate, look):
+for part in (data, train, evaluate, compare, look):
     app.add_typer(part.app)
 
 _EXTRA: Final = {
@@ -35,6 +35,8 @@ _EXTRA: Final = {
     "accelerate": "train",
     "jinja2": "report",
     "matplotlib": "report",
+    "openai": "endpoint",
+    "inspect_ai": "inspect",
 }
 """Package -> the extra of star-r1 that installs it."""
 
