@@ -49,6 +49,10 @@ SLOW: Final = 0.15
 Plan: TypeAlias = Callable[[str, int], str]
 """Hash of a question, how often it was asked before -> one of FAULTS or ENDS."""
 
+Refuse: TypeAlias = Callable[[Mapping[str, Any], Any], tuple[int, Any, dict[str, str]] | None]
+"""Body and headers of a request -> status, body (bytes as they are, or JSON) and headers of what
+comes back; or None to go by the plan."""
+
 
 def misbehave(question: str, attempt: int) -> str:
     """Up to ``MOST_FAULTS`` faults, then the question's end."""
@@ -92,6 +96,7 @@ class Asked:
         did: one of FAULTS and ENDS.
         paid: whether an answer went out whole.
         body: of the request; not in the log.
+        at: seconds on a clock when it came.
     """
 
     question: str
@@ -99,6 +104,7 @@ class Asked:
     did: str
     paid: bool
     body: Mapping[str, Any]
+    at: float = 0.0
 
     @property
     def seed(self) -> int | None:
@@ -121,8 +127,7 @@ class Server:
         self.asked: list[Asked] = []
         self.counts: Counter[str] = Counter()
         self.lock, self.closing = threading.Lock(), threading.Event()
-        self.refuse: Callable[[Mapping[str, Any], Mapping[str, str]], tuple[int, Any] | None]
-        self.refuse = lambda body, headers: None
+        self.refuse: Refuse = lambda body, headers: None
         self.http = _HTTP(("127.0.0.1", port), _Handler)
         self.http.owner = self
         self.port = self.http.server_address[1]
@@ -191,18 +196,19 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions":
             return self._send(404, b"<html>no such page</html>", "text/html")
         if (refused := owner.refuse(body, self.headers)) is not None:
-            return self._json(refused[1], refused[0])
+            status, answer, more = refused
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            return self._send(status, content, more=more)
         question = hash_question(body["messages"], body.get("seed"))
         attempt = owner.next_attempt(question)
-        did = owner.plan(question, attempt)
-        paid = False
+        did, at, paid = owner.plan(question, attempt), time.monotonic(), False
         try:
             paid = self._do(did, question)
             self.wfile.flush()
         except OSError:  # the client has left
             paid, self.close_connection = False, True
         finally:
-            owner.note(Asked(question, attempt, did, paid, body))
+            owner.note(Asked(question, attempt, did, paid, body, at))
 
     def _do(self, did: str, question: str) -> bool:
         """Do it; whether that was an answer."""

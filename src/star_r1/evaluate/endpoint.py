@@ -30,7 +30,7 @@ GIVE_UP_AFTER: Final = 16
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _CONNECT: Final = 10.0
-"""Seconds until a connection must stand; longer waits are for answers."""
+"""Seconds until a connection must stand, if the time-out is not shorter still."""
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 32.0
 _LONGEST_WISH: Final = 120.0
@@ -105,6 +105,10 @@ class Endpoint:
         parts = urlsplit(self._base)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
+    @property
+    def _connect(self) -> float:
+        return min(self.timeout / 2, _CONNECT)
+
     def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
         """Answer the questions, ``concurrency`` at a time, as answers come.
 
@@ -117,6 +121,7 @@ class Endpoint:
         """
         with asyncio.Runner() as runner:
             crew = _Crew(self, ((question, n) for question in questions for n in question.numbers))
+            crew.watch(runner.get_loop())
             runner.run(crew.start())
             failed = 0
             try:
@@ -135,7 +140,7 @@ class Endpoint:
         return AsyncOpenAI(
             api_key=self._key,
             base_url=self._base,
-            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _CONNECT)),
+            timeout=openai.Timeout(self.timeout, connect=self._connect),
             max_retries=0,  # here a whole answer counts as an attempt, see _Crew
         )
 
@@ -231,7 +236,11 @@ class Endpoint:
         cause = error.__cause__
         # By name: which library the client stands on differs between its versions.
         if type(cause).__name__ in ("ConnectError", "ConnectTimeout"):
-            why = self._line(_root(error)) if str(cause) else f"no connection within {_CONNECT:g} s"
+            why = (
+                self._line(_root(error))
+                if str(cause)
+                else f"no connection within {self._connect:g} s"
+            )
             return Failed(f"it cannot be reached ({why})", reached=False)
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return Failed(f"no answer within {self.timeout:g} s")
@@ -288,24 +297,28 @@ class _Crew:
         self.flying: set[asyncio.Task[Completion | None]] = set()
         self.finished: deque[Completion] = deque()
         self.stopping = asyncio.Event()
+        # One at a time, so that those in flight get their turn before their time is out.
+        self.encoding = asyncio.Lock()
         self.reason: BaseException | None = None
         self.reached = False
         self.told: set[str] = set()
 
-    async def start(self) -> None:
-        self.client = self.endpoint.open()
-        # Runner's own way would interrupt what writes the answers too.
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the first Ctrl-C stop the crew: by itself it would interrupt a write as well."""
         if (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         ):
             with suppress(NotImplementedError):  # Windows
-                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+                loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
 
-    def _interrupt(self) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    def _interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_signal_handler(signal.SIGINT)
         print(_WAITING, file=sys.stderr)
         self.stop(KeyboardInterrupt())
+
+    async def start(self) -> None:
+        self.client = self.endpoint.open()
 
     def stop(self, reason: BaseException) -> None:
         """Ask nothing more, and let what is in flight end."""
@@ -340,7 +353,8 @@ class _Crew:
     async def _answer(self, question: Question, number: int) -> Completion | None:
         """The completion, failed after the last attempt; None where the crew stops before that."""
         endpoint = self.endpoint
-        messages = to_openai(question.messages, question.see(), endpoint.detail)
+        async with self.encoding:
+            messages = to_openai(question.messages, question.see(), endpoint.detail)
         attempt = 0
         while self.reason is None:
             attempt += 1

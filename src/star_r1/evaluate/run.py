@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def evaluate(
     answered = {id: [completion.number for completion in of] for id, of in done.items()}
     questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered)
     with (
-        (out / "predictions.jsonl").open("a", encoding="utf-8") as file,
+        (out / "predictions.jsonl").open("ab", buffering=0) as file,
         progress(
             f"Evaluating {model}",
             len(rows) * samples_per_prompt,
@@ -167,8 +168,7 @@ def evaluate(
         ) as advance,
     ):
         for completion in predictor.predict(questions):
-            file.write(completion.to_json() + "\n")
-            file.flush()
+            _append(file, completion)
             done.setdefault(completion.id, []).append(completion)
             advance()
     for completions in done.values():
@@ -192,9 +192,9 @@ def _check(numbers: Mapping[str, int | None], least: int) -> None:
 
 def _open_predictor(model: str, settings: dict[str, Any], network: Mapping[str, Any]) -> Predictor:
     if model.startswith(BASELINE):
-        from star_r1.evaluate.baselines import Baseline
+        from star_r1.evaluate.baselines import BaselinePredictor
 
-        return Baseline(model.removeprefix(BASELINE), settings["seed"])
+        return BaselinePredictor(model.removeprefix(BASELINE), settings["seed"])
     if model.startswith(ENDPOINT):
         from star_r1.evaluate.endpoint import Endpoint
 
@@ -286,6 +286,18 @@ def _read_answered(predictions: Path) -> dict[str, list[Completion]]:
         lines = [one.to_json() + "\n" for of in answered.values() for one in of]
         write_atomic(predictions, "".join(lines))
     return answered
+
+
+def _append(file: FileIO, completion: Completion) -> None:
+    """Write a line; unbuffered, so that closing the file does not try again what cannot be."""
+    rest = completion.to_json().encode() + b"\n"
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file.name}: {error.strerror}; make room and run it again"
+        ) from None
 
 
 def _digest_rows(prints: Mapping[str, str]) -> str:
