@@ -87,6 +87,9 @@ def evaluate(
         timeout=timeout,
         prices=_prices(prices),
     )
+    record = json.loads((out / "metrics.json").read_bytes())
+    _print_record(record)
+    sys.exit(1 if record["answers"]["failed"] else 0)
 
 
 def _temperature(text: str) -> float | None:
