@@ -64,6 +64,11 @@ def test_a_long_label_is_folded() -> None:
     assert "…" not in text
 
 
+def test_a_long_label_is_folded_before_the_table_is_cut() -> None:
+    text = printed(table(label="a name of many words " * 3), 80)
+    assert sum("all" in line and "right" in line for line in text.splitlines()) == 1
+
+
 def test_markdown() -> None:
     assert to_markdown(table(columns=["a|b"])).splitlines() == [
         "**Title**",
@@ -78,11 +83,11 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    assert to_latex(table(columns=["a_b"]), ["50%"]).splitlines() == [
+    assert to_latex(table(columns=["a_b"]), ["50%.", "n."]).splitlines() == [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        r"\caption{Title. 50\%}",
+        r"\caption{Title. 50\%. n.}",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r" & \textbf{a\_b} \\",

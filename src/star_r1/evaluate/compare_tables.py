@@ -125,7 +125,7 @@ def _seed_rows(metric: str, estimates: Sequence[Estimate | None]) -> Iterator[Ro
     """How far the training seeds of a line are apart."""
     seeds = max((len(estimate.by_seed) for estimate in estimates if estimate), default=0)
     if seeds > 1:
-        spread = (_span(metric, e.spread if e else None, "{}–{}") for e in estimates)
+        spread = (_span(metric, e.spread if e else None, "{} to {}") for e in estimates)
         yield Row(f"{seeds} seeds, range", tuple(spread), "detail")
     if seeds > 2:
         student = (_span(metric, e.t95 if e else None, "[{}, {}]") for e in estimates)

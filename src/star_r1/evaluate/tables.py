@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Final, Literal
 
 from rich.console import Console, RenderableType
@@ -48,8 +49,8 @@ class Table:
 def to_terminal(table: Table, console: Console) -> Iterator[RenderableType]:
     """The table, its cells on several lines or itself cut in parts where ``console`` is narrow."""
     most = max(len(cell.parts) for row in table.rows for cell in row.cells)
-    for a_line in range(most, 0, -1):
-        rich = _rich_table(table, a_line)
+    for a_line, widest in product(range(most, 0, -1), (None, _LABEL_WIDTH)):
+        rich = _rich_table(table, a_line, widest)
         if console.measure(rich, options=console.options.update(max_width=10_000)).maximum <= (
             console.width
         ):
@@ -66,14 +67,17 @@ def to_terminal(table: Table, console: Console) -> Iterator[RenderableType]:
             yield Text()
 
 
+_LABEL_WIDTH: Final = 24
+"""What long labels are folded to before a table is cut in parts."""
+
 _STYLES: Final = {"heading": "bold", "plain": "", "detail": "dim", "quoted": "italic dim"}
 _INDENTS: Final = {"heading": "", "plain": "  ", "detail": "    ", "quoted": "  "}
 
 
-def _rich_table(table: Table, a_line: int) -> RichTable:
+def _rich_table(table: Table, a_line: int, widest: int | None) -> RichTable:
     """With so many parts of a cell on a line. ``*`` marks too, where colors are not shown."""
     rich = RichTable(box=None, pad_edge=False, show_edge=False)
-    rich.add_column(overflow="fold")
+    rich.add_column(overflow="fold", max_width=widest)
     for column in table.columns:
         rich.add_column(Text(column), justify="right", no_wrap=True)
     for row in table.rows:
@@ -121,15 +125,16 @@ def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{escape_latex('. '.join([table.title, *notes]))}}}",
+        f"\\caption{{{escape_latex(' '.join([f'{table.title}.', *notes]))}}}",
         f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         "\\toprule",
         f" & {' & '.join(heads)} \\\\",
     ]
-    for row in table.rows:
+    for number, row in enumerate(table.rows):
         label = escape_latex(row.label)
-        if row.kind == "heading":
+        if row.kind == "heading" or number == 0:
             lines.append("\\midrule")
+        if row.kind == "heading":
             label = f"\\textbf{{{label}}}"
         elif row.kind == "quoted":
             label = f"\\textit{{{label}}}"
