@@ -138,7 +138,8 @@ def index_json(source: Source, briefs: Sequence[dict[str, Any]]) -> dict[str, An
 
     Sets are bit masks, by the lists of names that go with them.
     """
-    views = group_views(brief["view"] for brief in briefs)["overall"]
+    seen = {brief["view"] for brief in briefs}
+    views = [view for view in group_views(seen)["overall"] if view in seen]
     moves = any(brief["moves"] for brief in briefs)
     attributes = [*ATTRIBUTES, *(["position"] if moves else [])]
     kinds = dict[str, tuple[str, str]]((*KINDS.items(), *STATUSES.items()))

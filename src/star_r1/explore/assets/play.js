@@ -90,7 +90,7 @@
         el('div', { class: 'question' },
           el('header', { class: 'detail-head' },
             el('h2', { id: 'play-heading', tabindex: '-1' }),
-            el('span', { 'data-part': 'badges' }),
+            el('span', { class: 'badges', 'data-part': 'badges' }),
             el('span', { class: 'steps' },
               el('button', { type: 'button', click: () => step(-1) }, 'Back'),
               el('button', { type: 'button', id: 'skip', click: () => step(1) }, 'Skip'))),
@@ -268,6 +268,7 @@
       const judged = score.judge(row, items.map(score.parse));
       session.state.answers[row.id] = { items, judged };
       delete session.state.drafts[row.id];
+      chosen = null;
       save();
       show();
       showScore();
