@@ -41,7 +41,7 @@ from star_r1.evaluate.run import evaluate
 
 KEY = "sk-0123456789abcdef"
 ROWS = 24
-QUICK: Mapping[str, Any] = {"retries": 2, "timeout": 2.0, "concurrency": ROWS}
+QUICK: Mapping[str, Any] = {"retries": 2, "timeout": 30.0, "concurrency": ROWS}
 
 Serve = Callable[..., Server]
 
@@ -94,7 +94,7 @@ def test_all_are_answered_or_failed_none_twice_none_lost(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     server, out = serve(), tmp_path / "run"
-    two = {"samples_per_prompt": 2, "temperature": 1.0, "seed": 5, **QUICK}
+    two = {"samples_per_prompt": 2, "temperature": 1.0, "seed": 5, **QUICK, "timeout": 3.0}
 
     def run() -> dict[str, list[Completion]]:
         evaluate("endpoint:m", data_folder, out, **two)
@@ -213,7 +213,7 @@ def test_each_fault_is_named(serve: Serve, questions: list[Question]) -> None:
     assert set(said) == set(FAULTS)
     hashes = {hash_of(question): fault for question, fault in zip(questions, FAULTS, strict=False)}
     server = serve(lambda question, attempt: hashes[question])
-    done = predict(questions[: len(FAULTS)], retries=0)
+    done = predict(questions[: len(FAULTS)], retries=0, timeout=2)
     for question, fault in zip(questions, FAULTS, strict=False):
         assert done[question.id].status == "failed"
         assert done[question.id].error.startswith(said[fault]), fault
@@ -318,7 +318,7 @@ def test_an_address_where_nothing_answers(
                 waiting[-1].connect_ex(("127.0.0.1", port))
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(UserError) as raised:
-            predict(questions)
+            predict(questions, timeout=2)
         assert not capsys.readouterr().err
         for one in waiting:
             one.close()
@@ -395,6 +395,27 @@ def test_gives_up_where_all_fails(
     evaluate("endpoint:m", data_folder, tmp_path / "run", **run)
     assert max(server.paid().values()) == 1
     assert len(read_completions(tmp_path / "run" / "predictions.jsonl")) == ROWS
+
+
+def test_many_questions_that_always_fail_do_not_stop_the_others(
+    serve: Serve, data_folder: Path, questions: list[Question], tmp_path: Path
+) -> None:
+    """Also where a later run asks nothing but these; and interrupted ones lose no line."""
+    kept = {hash_of(question) for question in questions[::9]}
+    server = serve(lambda question, _: "right" if question in kept else "429")
+    assert ROWS - len(kept) > GIVE_UP_AFTER
+    out, run = tmp_path / "run", {"concurrency": 1, "retries": 0}
+    for _ in range(2):
+        evaluate("endpoint:m", data_folder, out, **run)
+        lines = (out / "predictions.jsonl").read_bytes()
+        assert len(read_completions(out / "predictions.jsonl")) == lines.count(b"\n") == ROWS
+    assert set(server.paid().values()) == {1}
+    server.refuse = lambda *_: (401, {}, {}) if len(server.asked) % 5 == 0 else None
+    with pytest.raises(UserError, match="refuses the key"):
+        evaluate("endpoint:m", data_folder, out, **run)
+    assert sorted((out / "predictions.jsonl").read_bytes().splitlines()) == sorted(
+        lines.splitlines()
+    )
 
 
 def test_an_endpoint_that_goes_away_for_a_moment_is_waited_for(

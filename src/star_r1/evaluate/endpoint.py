@@ -117,16 +117,20 @@ class Endpoint:
 
         Raises:
             UserError: the endpoint cannot be reached, refuses the key, does not know the model,
-                or fails at ``GIVE_UP_AFTER`` questions in a row.
+                or fails at ``GIVE_UP_AFTER`` questions in a row that did not fail before.
         """
         with asyncio.Runner() as runner:
             crew = _Crew(self, ((question, n) for question in questions for n in question.numbers))
             crew.watch(runner.get_loop())
             runner.run(crew.start())
+            hopeless = {question.id for question in questions if question.failed}
             failed = 0
             try:
                 while (done := runner.run(crew.next())) is not None:
-                    failed = failed + 1 if done.status == "failed" else 0
+                    if done.status != "failed":
+                        failed = 0
+                    elif done.id not in hopeless:
+                        failed += 1
                     yield done
                     if failed == GIVE_UP_AFTER:
                         crew.stop(self._error(f": {failed} questions in a row failed", done.error))

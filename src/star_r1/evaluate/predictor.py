@@ -20,6 +20,7 @@ class Question:
         sample: what was asked about; a model never gets it, the baselines do.
         key: of model, prompt, pictures and settings; its completions carry it.
         numbers: which completions of this row are wanted, of 0 to K - 1.
+        failed: whether an earlier run asked it in vain.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Question:
     sample: Sample
     key: str = ""
     numbers: tuple[int, ...] = (0,)
+    failed: bool = False
 
 
 class Predictor(Protocol):

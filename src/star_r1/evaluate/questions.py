@@ -19,6 +19,7 @@ def ask(
     examples: Sequence[Mapping[str, Any]] = (),
     samples_per_prompt: int = 1,
     done: Mapping[str, Collection[int]] | None = None,
+    failed: Collection[str] = (),
 ) -> list[Question]:
     """The questions of a run, without those that are answered.
 
@@ -29,6 +30,7 @@ def ask(
         examples: rows that are shown with their answers first, see ``examples.choose_examples``.
         samples_per_prompt: completions wanted a row, at least 1.
         done: by id, the numbers that are answered; None for none.
+        failed: ids of those that were asked in vain.
 
     Raises:
         UserError: a row is damaged, or its picture cannot be marked.
@@ -54,6 +56,7 @@ def ask(
                 sample,
                 keys[row["id"]],
                 numbers,
+                row["id"] in failed,
             )
         )
     return questions

@@ -23,6 +23,7 @@ __all__ = ["evaluate", "score_file"]
 
 BASELINE = "baseline:"
 ENDPOINT = "endpoint:"
+_FAILED = b'"status": "failed"'
 
 
 def evaluate(
@@ -154,23 +155,29 @@ def evaluate(
         "seed": seed,
         "rows": _digest_rows(prints),
     }
-    done = open_run(out, settings, identity, keys)
+    found = open_run(out, settings, identity, keys)
 
-    answered = {id: [completion.number for completion in of] for id, of in done.items()}
-    questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered)
-    with (
-        (out / "predictions.jsonl").open("ab", buffering=0) as file,
-        progress(
-            f"Evaluating {model}",
-            len(rows) * samples_per_prompt,
-            "rows" if samples_per_prompt == 1 else "completions",
-            sum(map(len, answered.values())),
-        ) as advance,
-    ):
-        for completion in predictor.predict(questions):
-            _append(file, completion)
-            done.setdefault(completion.id, []).append(completion)
-            advance()
+    done = {id: [one for one in of if one.status != "failed"] for id, of in found.items()}
+    answered = {id: [one.number for one in of] for id, of in done.items()}
+    failed = {id for id, of in found.items() if len(of) > len(done[id])}
+    questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered, failed)
+    predictions = out / "predictions.jsonl"
+    try:
+        with (
+            predictions.open("ab", buffering=0) as file,
+            progress(
+                f"Evaluating {model}",
+                len(rows) * samples_per_prompt,
+                "rows" if samples_per_prompt == 1 else "completions",
+                sum(map(len, answered.values())),
+            ) as advance,
+        ):
+            for completion in predictor.predict(questions):
+                _append(file, completion)
+                done.setdefault(completion.id, []).append(completion)
+                advance()
+    finally:
+        _settle(predictions)
     for completions in done.values():
         completions.sort(key=lambda completion: completion.number)
     record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done, seed)
@@ -212,8 +219,8 @@ def open_run(
 ) -> dict[str, list[Completion]]:
     """Begin a run in ``out``, or go on with the one there.
 
-    What a killed process or a failing endpoint has left (half a last line, lines with the status
-    ``failed``) is taken out of predictions.jsonl.
+    What a killed process has left is taken out of predictions.jsonl: half a last line, and lines
+    with the status ``failed`` whose question was asked again since.
 
     Args:
         out: made if absent.
@@ -223,7 +230,7 @@ def open_run(
         keys: id -> the key that its completions must bear.
 
     Returns:
-        By id, what is answered already.
+        By id, what is in predictions.jsonl already, answered or failed.
 
     Raises:
         UserError: the folder is taken or damaged, or holds a run with other settings.
@@ -251,7 +258,10 @@ def open_run(
     grown = changed.pop("rows", None)
     if changed:
         raise _other_settings(out, changed.values())
-    done = _read_answered(predictions)
+    done = {}
+    if predictions.exists():
+        _settle(predictions)
+        done = read_completions(predictions)
     foreign = [id for id, of in done.items() for one in of if one.key != keys.get(id)]
     if foreign and grown:
         raise _other_settings(out, [grown])
@@ -271,21 +281,29 @@ def _other_settings(out: Path, changed: Sequence[str] | Any) -> UserError:
     return UserError(f"{out} holds a run with other settings: {there}; choose another --out")
 
 
-def _read_answered(predictions: Path) -> dict[str, list[Completion]]:
-    """What is answered in the file, which afterwards holds nothing else."""
-    if not predictions.exists():
-        return {}
-    with predictions.open("rb+") as file:
-        # A process that was killed may have left half a line, which only the last one can be.
-        file.truncate(file.read().rfind(b"\n") + 1)
-    found = read_completions(predictions)
-    answered = {
-        id: kept for id, of in found.items() if (kept := [c for c in of if c.status != "failed"])
-    }
-    if sum(map(len, answered.values())) < sum(map(len, found.values())):
-        lines = [one.to_json() + "\n" for of in answered.values() for one in of]
-        write_atomic(predictions, "".join(lines))
-    return answered
+def _settle(predictions: Path) -> None:
+    """Leave one whole line for each completion: the last one where earlier ones failed."""
+    content = predictions.read_bytes()
+    # A process that was killed may have left half a line, which only the last one can be.
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    if any(_FAILED in line for line in lines):
+        last = {_name(line): place for place, line in enumerate(lines)}
+        lines = [
+            line
+            for place, line in enumerate(lines)
+            if _FAILED not in line or last[_name(line)] == place
+        ]
+    if (settled := b"".join(lines)) != content:
+        write_atomic(predictions, settled)
+
+
+def _name(line: bytes) -> object:
+    """Of which completion a line is; of none if it is damaged, which the reader says."""
+    try:
+        row = json.loads(line)
+        return row["id"], row.get("number", 0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return line
 
 
 def _append(file: FileIO, completion: Completion) -> None:
