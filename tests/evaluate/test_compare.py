@@ -271,7 +271,9 @@ def test_seeds_on_one_test_set(data_folder: Path, tmp_path: Path) -> None:
     assert value.spread == (0.5, 1.0)
     assert value.t95 == pytest.approx((0.75 - 0.6211, 0.75 + 0.6211), abs=1e-4)
     assert value.n == 24
-    assert estimate(found, "base").by_seed == (0.0,)
+    assert known(found.values["base"]["overall"]["tacc"]).by_seed == (0.0,)
+    with_other = compare({"base": [base], "star": star, "half": star[1:2]})
+    assert estimate(with_other, "half").by_seed == (0.5,)
 
 
 def test_seeds_on_test_sets_of_their_own(halves: Sequence[Path], tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_runs_over_different_rows(data_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_order_of_answers_does_not_matter(data_folder: Path, tmp_path: Path) -> None:
-    runs = {name: [write_run(tmp_path / name, data_folder, half)] for name in ("a", "b")}
+    runs = {name: [write_run(tmp_path / name, data_folder, some)] for name in ("a", "b")}
     file = tmp_path / "b" / "predictions.jsonl"
     file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
     assert estimate(compare(runs), "b").ci95 == (0.0, 0.0)
@@ -335,6 +337,17 @@ def test_the_same_data_elsewhere_are_the_same_rows(data_folder: Path, tmp_path: 
         "there": [write_run(tmp_path / "b", elsewhere, right)],
     }
     assert estimate(compare(runs), "there").n == 24
+
+
+def test_other_data_with_the_same_ids_are_other_rows(
+    halves: Sequence[Path], tmp_path: Path
+) -> None:
+    one, two = (next((folder / "data").iterdir()) for folder in halves)
+    ids = pq.read_table(one)["id"]
+    pq.write_table(pq.read_table(two).set_column(0, "id", ids), two)
+    runs = [[write_run(tmp_path / f"run-{i}", data, half)] for i, data in enumerate(halves)]
+    with pytest.raises(UserError, match="0 in common; evaluate both on the same data"):
+        compare({"a": runs[0], "b": runs[1]})
 
 
 def test_position_is_there_where_objects_move(moves_folder: Path, tmp_path: Path) -> None:
