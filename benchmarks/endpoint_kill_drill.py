@@ -4,10 +4,10 @@
 
 ``star-r1 evaluate`` asks the server of tests/evaluate/misbehaving_server.py, which fails, hangs,
 drips, cuts answers off and lies, through the official client. It is killed (SIGKILL) and resumed by
-the same command until it has ended: every other time at a random moment after its first question,
-otherwise just when an answer has gone out. Its predictions.jsonl must hold the lines of a run that
-nobody killed, and by the server's own log no answer that had been written was asked for again. What
-was in flight at a kill is asked again: at most ``--concurrency`` answers a kill are paid twice.
+the same command until it has ended: after a random number of answers, just when one has gone out or
+a random moment later. Its predictions.jsonl must hold the lines of a run that nobody killed, and by
+the server's own log no answer that had been written was asked for again. What was in flight at a
+kill is asked again: at most ``--concurrency`` answers a kill are paid twice.
 Writes results/endpoint_kill_drill/endpoint_kill_drill.json.
 """
 
@@ -39,8 +39,11 @@ from star_r1.files import write_atomic  # noqa: E402
 from star_r1.provenance import provenance  # noqa: E402
 
 OUT = ROOT / "results" / "endpoint_kill_drill" / "endpoint_kill_drill.json"
-DATA = "--samples 120 --views center,left,right --size 56x42 --samples-per-pixel 2 --objects 2-5 --changes 1-2"
-FLAGS = "--samples-per-prompt 2 --temperature 1 --concurrency 8 --retries 2 --timeout 5"
+DATA = "--samples 120 --size 56x42 --samples-per-pixel 2 --objects 2-5 --changes 1-2"
+SAMPLES = 2
+FLAGS = f"--samples-per-prompt {SAMPLES} --temperature 1 --concurrency 8 --retries 2 --timeout 5"
+LATER = 0.1
+"""Most seconds from an answer to the kill."""
 SEED = 0
 """Of the evaluation: that of completion n is SEED + n."""
 
@@ -68,7 +71,10 @@ def main() -> None:
         generate = [*command("generate"), *DATA.split(), "--out", str(data)]
         subprocess.run(generate, check=True, stdout=subprocess.DEVNULL)
         moments = random.Random(arguments.seed)
-        found = drill(here, data, lambda out, url: start(out, url, flags), arguments.kills, moments)
+        found = drill(
+            *(here, data, SAMPLES, lambda out, url: start(out, url, flags)),
+            *(arguments.kills, moments),
+        )
     finally:
         shutil.rmtree(here)
     found = {
@@ -101,6 +107,7 @@ def start(out: Path, url: str, flags: Sequence[str]) -> Process:
 def drill(
     here: Path,
     data: Path,
+    samples: int,
     start: Callable[[Path, str], Process],
     kills: int,
     moments: random.Random,
@@ -110,25 +117,26 @@ def drill(
     Args:
         here: takes the runs.
         data: the dataset folder that is evaluated.
+        samples: completions a row that the command asks for.
         start: the command, into a folder and for a base URL; the leader of its own process group.
         kills: how many.
         moments: where the randomness of the kills comes from.
     """
-    hashes = questions(data)
+    hashes = questions(data, samples)
     with Server() as server:
         began = time.monotonic()
         assert start(here / "whole", server.url).wait() == 0
-        whole, took = result(here / "whole"), server.asked[-1].at - server.asked[0].at
-        seconds = time.monotonic() - began
+        whole, seconds = result(here / "whole"), time.monotonic() - began
         alone = server.paid()
     print(f"uninterrupted: {len(whole['lines'])} lines, {seconds:.0f} s", flush=True)
     # The same address: it is part of what answers belong to.
     with Server(port=server.port) as server:
         records = []
         for number in range(kills):
-            # Half as long on average, so that there is something left for the last one.
-            after = moments.uniform(0, took / kills)
-            records.append(kill(here / "killed", server, start, hashes, after, number % 2 == 1))
+            # So that there is something left for the last one.
+            answers = moments.randint(0, alone.total() // (kills + 1))
+            later = moments.uniform(0, LATER) if number % 2 else 0.0
+            records.append(kill(here / "killed", server, start, hashes, answers, later))
             print(f"kill {number + 1}: {records[-1]['written']} written", flush=True)
         assert start(here / "killed", server.url).wait() == 0
         killed, paid, asked = result(here / "killed"), server.paid(), list(server.asked)
@@ -157,14 +165,14 @@ def drill(
     }
 
 
-def questions(data: Path) -> dict[tuple[str, int], str]:
+def questions(data: Path, samples: int) -> dict[tuple[str, int], str]:
     """(Id, number) -> the hash under which the server knows it."""
     rows = load(data)
     return {
         (question.id, number): hash_question(
             to_openai(question.messages, question.see()), SEED + number
         )
-        for question in ask(rows, dict.fromkeys(rows["id"], ""), samples_per_prompt=2)
+        for question in ask(rows, dict.fromkeys(rows["id"], ""), samples_per_prompt=samples)
         for number in question.numbers
     }
 
@@ -174,22 +182,16 @@ def kill(
     server: Server,
     start: Callable[[Path, str], Process],
     hashes: Mapping[tuple[str, int], str],
-    after: float,
-    at_an_answer: bool,
+    answers: int,
+    later: float,
 ) -> dict[str, Any]:
-    """Start the command and kill it ``after`` seconds of asking; what it left behind."""
-    before, began = len(server.asked), time.monotonic()
+    """Start the command and kill it ``later`` seconds after so many answers; what it left."""
+    before, paid, began = len(server.asked), server.paid().total(), time.monotonic()
     process = start(out, server.url)
-    deadline, paid = float("inf"), None
     while process.poll() is None:
-        now = time.monotonic()
-        if deadline == float("inf") and len(server.asked) > before:
-            deadline = now + after
-        if now > deadline:
-            if paid is None:
-                paid = server.paid().total()
-            if not at_an_answer or server.paid().total() > paid:
-                break
+        if len(server.asked) > before and server.paid().total() >= paid + answers:
+            time.sleep(later)
+            break
         time.sleep(0.0005)
     assert process.poll() is None, "it ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
@@ -204,7 +206,8 @@ def kill(
         "began": began,
         "at": at,
         "hashes": {hashes[one] for one in written},
-        "kind": "an answer" if at_an_answer else "any moment",
+        "answers": answers,
+        "seconds_later": round(later, 3),
         "after_seconds": round(at - began, 1),
         "written": len(written),
     }
