@@ -213,6 +213,13 @@ def test_score(tmp_path: Path, data_folder: Path) -> None:
     table = star_r1(*flags, cwd=tmp_path, COLUMNS="100").stdout.decode()
     for text in (*METRICS, *GROUPS, "n=24", "100.0", "100.0–100.0", "0.00–0.00"):
         assert text in table
+    assert "completions: 24 answered; 100.0% are malformed\n" in table
+
+    (tmp_path / "perfect.jsonl").write_text("\n".join([*lines[:4], lines[4][:9]]))
+    done = star_r1(*flags, "--unanswered", "leave-out", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["overall"]["tacc"]["n"] == 4
+    assert b"perfect.jsonl:5: not JSON" in done.stderr
+    assert b"20 of 24 rows have no prediction" in done.stderr
 
 
 def test_score_by_trances_metrics(tmp_path: Path, moves_folder: Path) -> None:

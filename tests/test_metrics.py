@@ -2,15 +2,35 @@
 
 import time
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_r1.metrics import GROUPS, METRICS, Judged, group_views, judge, score
+from star_r1.metrics import (
+    GROUPS,
+    METRICS,
+    Judged,
+    Rows,
+    Tally,
+    _compare_looks,
+    _compare_moves,
+    group_views,
+    judge,
+    measure,
+    score,
+)
 from star_r1.tvr.answer import Answer, parse_answer
-from star_r1.tvr.change import Change, difference, format_changes, parse_changes, replay
+from star_r1.tvr.change import (
+    Change,
+    difference,
+    format_changes,
+    parse_changes,
+    replay,
+    same_changes,
+)
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
 from star_r1.tvr.vocabulary import ATTRIBUTES, TRANCE, VALUES, VIEWS, camera_position
@@ -204,6 +224,29 @@ def test_without_moves_answers_compare_as_sets(truth: Sample, predicted: list[Ch
         assert right == ((given == true) if true else None)
 
 
+FEW_CELLS = st.sampled_from(
+    [
+        Change(i, a, v)
+        for i in (0, 1)
+        for a, v in (("color", "blue"), ("color", "red"), ("size", "large"))
+    ]
+)
+"""Few enough for the same cell to change twice, and for answers to be half right."""
+
+
+@given(st.lists(FEW_CELLS, max_size=4), st.lists(FEW_CELLS, max_size=2), st.randoms())
+def test_looks_are_compared_as_moves_are(
+    true: list[Change], more: list[Change], shuffler: Random
+) -> None:
+    """The fast way of answers without moves, against carrying them out."""
+    truth = Sample("0-center", scene(5), tuple(true))
+    for predicted in (more, shuffler.sample(true, len(true)), [*true, *more]):
+        assert _compare_looks(predicted, truth) == _compare_moves(predicted, truth)
+        judged = judge(said(format_changes(predicted)), truth)
+        assert (judged.diff, judged.by_attribute) == _compare_moves(predicted, truth)
+        assert judged.correct == same_changes(predicted, true)
+
+
 LOST = Change(0, "position", "right.2", ("right.2", "behind-right.2", "front-right.2"))
 """Object 0 leaves the visible square; any of three moves takes it out of sight."""
 
@@ -368,3 +411,37 @@ def test_three_thousand_samples_take_seconds() -> None:
     score(pairs)
     # 0.5 s measured; resampling 3000 rows a thousand times for each cell takes ten times that.
     assert time.process_time() - start < 5
+
+
+VALUES_OF_A_ROW = st.one_of(st.none(), st.booleans(), st.integers(0, 50), st.floats(0, 9))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), VALUES_OF_A_ROW)),
+    st.integers(0, 30),
+)
+def test_rows_are_measured_as_lists_of_values_are(
+    given_rows: list[tuple[str, str, float | None]], cut: int
+) -> None:
+    """However they are cut into parts: the same bits."""
+    parts = (Rows(["other", "value"]), Rows(["other", "value"]))
+    for n, (one, two, value) in enumerate(given_rows):
+        parts[n >= cut].add({one, two}, {"other": n, "value": value})
+    rows = parts[0]
+    rows.extend(parts[1])
+    assert len(rows) == len(given_rows)
+    for labels in (None, ["a"], ["x", "a"], ["none"]):
+        wanted = [
+            value for one, two, value in given_rows if labels is None or {one, two} & set(labels)
+        ]
+        assert rows.measure("value", labels, 5, 50) == measure(wanted, 5, 50)
+
+
+def test_tallies_of_parts_add_up() -> None:
+    pairs = [*mixed(50), (said("none"), moved("0.position.behind.1", view="top"))]
+    first, second = Tally(), Tally()
+    for tally, part in ((first, pairs[:20]), (second, pairs[20:])):
+        for answer, truth in part:
+            tally.add(truth, [judge(answer, truth)])
+    first.extend(second)
+    assert first.scores(seed=2) == score(pairs, seed=2)

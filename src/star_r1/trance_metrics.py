@@ -125,6 +125,12 @@ class TranceTally:
         more = ("order_sensitive",) if sensitive else ()
         self._rows.add((*labels, *more), mean_values(values))
 
+    def extend(self, others: "TranceTally") -> None:
+        """Add the rows of another tally of the same setting behind the rows here."""
+        self._rows.extend(others._rows)
+        self._views |= others._views
+        self._most_steps = max(self._most_steps, others._most_steps)
+
     def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
         """The metrics of the rows so far, as ``score_trance`` returns them."""
         if self._setting == "basic":

@@ -5,7 +5,7 @@ import pytest
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_predictions
+from star_r1.evaluate.predictions import BrokenLines, read_completions, read_predictions
 from star_r1.evaluate.scoring import MetricSet, score_file
 from star_r1.tvr import format_changes
 
@@ -65,6 +65,14 @@ GOOD = '{"id": "a", "completion": "x"}'
         ('{"id": "a", "completion": ["x"]}\n', ":1: field 'completion' holds a list"),
         (f'{GOOD}\n\n{{"id": "z", "completion": "x"}}\n', ":3: id 'z' is not in the data"),
         (f"{GOOD}\n{GOOD}\n", ":2: id 'a' occurs a second time"),
+        ('{"id": "a", "completion": "x", "number": -1}\n', ":1: number '-1': write 0 to K - 1"),
+        (f'{{"id": "a", "completion": "x", "number": {10**30}}}\n', ":1: number '1000"),
+        (f'{{"id": "a", "completion": "x", "number": {"9" * 5000}}}\n', ":1: not JSON"),
+        ('{"id": "a", "completion": "x", "status": "fine"}\n', ":1: status 'fine' is not one"),
+        (f'{{"id": "{"a" * 10**6}", "completion": "x"}}\n', ":1: id 'aaaa"),
+        ('{"id": "a\\n\\ud800", "completion": "x"}\n', r":1: id 'a\n\ud800' is not in the data"),
+        ("\0\0\0\n", r":1: not JSON: '\x00\x00\x00'"),
+        ('{"id": "a", "completion": "\0"}\n', ":1: not JSON"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -75,6 +83,27 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
     assert f"{path}{message}" in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_an_empty_completion_without_a_status_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "a", "completion": " "}\n{"id": "b", "completion": "none"}\n')
+    found = read_completions(path, {"a", "b"})
+    assert [own.status for (own,) in found.values()] == ["empty", "answered"]
+
+
+def test_all_broken_lines_are_counted_and_twenty_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(f'{{"id": "{n}", "completion": ""}}\n' for n in range(5000)))
+    with pytest.raises(BrokenLines) as error:
+        read_predictions(path, {"a"})
+    message = str(error.value)
+    assert message.startswith(f"{path}: 5000 broken lines: {path}:1: id '0' is not in the data")
+    assert f"{path}:20: id '19'" in message
+    assert message.endswith("; and 4980 more")
+    assert "\n" not in message
+    assert len(message) < 4000
+    assert len(error.value.faults) == 5000
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

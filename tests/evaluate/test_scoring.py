@@ -1,15 +1,18 @@
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion, Status
-from star_r1.evaluate.scoring import score_completions
+from star_r1.evaluate.scoring import MetricSet, score_completions, score_file
 from star_r1.metrics import GROUPS, score
 from star_r1.trance_metrics import SETTINGS, score_trance
 from star_r1.tvr import format_changes, parse_answer
@@ -121,7 +124,7 @@ def test_each_row_needs_as_many_completions(data_folder: Path) -> None:
     for given, found in (([], 0), (said[last][:1], 1)):
         with pytest.raises(UserError, match=f"row '{last}' has {found} completions, not 2"):
             score_completions(rows, {**said, last: given}, seed=0)
-    with pytest.raises(UserError, match=f"row '{samples[0].id}' has 0 completions, not one"):
+    with pytest.raises(UserError, match=f"row '{samples[0].id}' has 0 completions, not 1"):
         score_completions(rows, {}, seed=0)
 
 
@@ -129,3 +132,144 @@ def test_no_rows_give_null() -> None:
     record = score_completions([], {}, seed=0)
     assert record["overall"]["tacc"] == {"value": None, "ci95": None, "n": 0}
     assert record["answers"]["malformed"] == 0
+
+
+def write(path: Path, said: Mapping[str, Sequence[Completion]], seed: int = 0) -> list[bytes]:
+    """A predictions file in random order; its lines."""
+    lines = [one.to_json().encode() + b"\n" for own in said.values() for one in own]
+    np.random.default_rng(seed).shuffle(lines)
+    path.write_bytes(b"".join(lines))
+    return lines
+
+
+@pytest.fixture
+def shards(data_folder: Path, tmp_path: Path) -> Path:
+    """``data_folder`` in five files, one of them empty."""
+    table = pq.read_table(data_folder / "data" / "train-00000-of-00001.parquet")
+    (tmp_path / "shards" / "data").mkdir(parents=True)
+    for n, (start, stop) in enumerate([(0, 1), (1, 8), (8, 8), (8, 20), (20, 24)]):
+        path = tmp_path / "shards" / "data" / f"train-{n:05}-of-00005.parquet"
+        pq.write_table(table.slice(start, stop - start), path)
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("several", [1, 3])
+@pytest.mark.parametrize("metrics", ["star", "basic", "event", "view"])
+def test_a_file_is_scored_as_its_completions_are(
+    moves_folder: Path, tmp_path: Path, several: int, metrics: MetricSet
+) -> None:
+    rows, samples = read(moves_folder)
+    said = answers(samples, several)
+    write(tmp_path / "p.jsonl", said)
+    record = score_completions(rows, said, seed=0)
+    trance = record.pop("trance")
+    scores = score_file(moves_folder, tmp_path / "p.jsonl", metrics)
+    assert scores == (record if metrics == "star" else trance[metrics])
+
+
+def test_neither_processes_nor_order_nor_files_change_the_scores(
+    data_folder: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, samples = read(data_folder)
+    said = answers(samples, 2)
+    write(tmp_path / "p.jsonl", said)
+    write(tmp_path / "q.jsonl", said, seed=1)
+    scores = score_file(data_folder, tmp_path / "p.jsonl")
+    assert score_file(shards, tmp_path / "q.jsonl") == scores
+    monkeypatch.setattr("star_r1.evaluate.scoring._BYTES_A_PART", 700)
+    assert score_file(shards, tmp_path / "q.jsonl") == scores
+    assert score_file(shards, tmp_path / "p.jsonl", processes=2) == scores
+
+
+def test_what_is_not_answered_is_an_error_wrong_or_left_out(
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, samples = read(data_folder)
+    said = answers(samples, 1)
+    path = tmp_path / "p.jsonl"
+    lines = write(path, said)
+    lines[3] = lines[3][:40] + b"\n"  # broken
+    lines[5] = lines[5].replace(b'"id": "', b'"id": "x')  # unknown
+    lines[-1] = lines[-1][:-20]  # cut off
+    del lines[7:9]  # missing
+    path.write_bytes(b"".join(lines))
+    lost = set(said) - {json.loads(line)["id"] for line in lines[:3] + lines[4:5] + lines[6:-1]}
+    assert len(lost) == 5
+
+    with pytest.raises(UserError) as error:
+        score_file(data_folder, path)
+    assert str(error.value).startswith(f"{path}: 3 broken lines: {path}:4: not JSON: ")
+    assert f"; {path}:6: id 'x0" in str(error.value)
+    assert f"; {path}:22: not JSON: " in str(error.value)
+
+    failed = {id: [Completion(id, "", status="failed")] for id in lost}
+    wrong = score_file(data_folder, path, unanswered="wrong")
+    assert wrong == score_completions(rows, {**said, **failed}, seed=0)
+    assert wrong["answers"]["failed"] == 5
+    told = capsys.readouterr().err
+    assert f"{path}:4: not JSON" in told
+    assert f"{path}: 3 broken lines, passed over" in told
+    assert "5 of 24 rows have no prediction, or too few: scored as unanswered" in told
+
+    left = score_file(data_folder, path, unanswered="leave-out")
+    answered = [row for row in rows if row["id"] not in lost]
+    assert left == score_completions(answered, said, seed=0)
+    assert "5 of 24 rows have no prediction, or too few: not scored" in capsys.readouterr().err
+
+
+def test_rows_with_fewer_completions_than_others(data_folder: Path, tmp_path: Path) -> None:
+    rows, samples = read(data_folder)
+    said = answers(samples, 3)
+    some, last = said[samples[4].id], said[samples[-1].id]
+    del some[0], last[:]
+    path = tmp_path / "p.jsonl"
+    write(path, said)
+    with pytest.raises(UserError) as error:
+        score_file(data_folder, path)
+    assert f"2 of 3 completions for {samples[4].id!r}, in all for 2 of the 24" in str(error.value)
+    left = score_file(data_folder, path, unanswered="leave-out")
+    whole = [row for row in rows if len(said[row["id"]]) == 3]
+    assert left == score_completions(whole, said, seed=0)
+    some.append(Completion(samples[4].id, "", status="failed"))
+    last += [Completion(samples[-1].id, "", status="failed")] * 3
+    wrong = score_file(data_folder, path, unanswered="wrong")
+    assert wrong == score_completions(rows, said, seed=0)
+
+
+def test_a_file_without_answers(data_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.touch()
+    with pytest.raises(UserError, match="no prediction for '000000-center', in all for 24 of"):
+        score_file(data_folder, path)
+    assert score_file(data_folder, path, unanswered="wrong")["overall"]["tacc"]["value"] == 0
+    assert score_file(data_folder, path, unanswered="leave-out")["overall"]["tacc"]["n"] == 0
+    with pytest.raises(UserError, match="not a file"):
+        score_file(data_folder, tmp_path)
+
+
+def test_a_line_of_ten_megabytes(data_folder: Path, tmp_path: Path) -> None:
+    _, samples = read(data_folder)
+    said = answers(samples, 1)
+    long = said[samples[0].id][0]
+    path = tmp_path / "p.jsonl"
+    write(path, said)
+    scores = score_file(data_folder, path)
+    said[samples[0].id] = [replace(long, text="<think>" + "x" * 10_000_000 + long.text[7:])]
+    write(path, said)
+    assert score_file(data_folder, path) == scores
+    with path.open("ab") as file:
+        file.write(b"[" * 10_000_000)
+    with pytest.raises(UserError) as error:
+        score_file(data_folder, path)
+    assert str(error.value).startswith(f"{path}:25: not JSON: '[[[")
+    assert len(str(error.value)) < 300
+
+
+def test_an_id_twice_in_the_data(data_folder: Path, tmp_path: Path) -> None:
+    table = pq.read_table(data_folder / "data" / "train-00000-of-00001.parquet")
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "train-00000-of-00001.parquet"
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    (tmp_path / "p.jsonl").touch()
+    with pytest.raises(UserError, match="two rows have one id"):
+        score_file(tmp_path, tmp_path / "p.jsonl")

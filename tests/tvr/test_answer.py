@@ -326,3 +326,19 @@ def test_a_custom_vocabulary_has_its_own_triplets() -> None:
 )
 def test_moves_are_right_one_by_one(truth: list[Change], text: str, right: bool) -> None:
     assert parse_answer(f"<answer>{text}</answer>", TRANCE).is_exactly(truth) is right
+
+
+def test_plain_items_are_read_as_decorated_ones_are() -> None:
+    """Those that need no lenience are looked up: also where a value has the name of a spelling."""
+    vocabulary = Vocabulary(
+        colors={"grey": (9, 9, 9), "gray": (8, 8, 8), "colour": (7, 7, 7)},
+        attributes=("color", "shape", "position"),
+    )
+    for index in (0, 9):
+        for attribute, values in vocabulary.grammar.items():
+            for value in values:
+                text = f"{index}.{attribute}.{value}"
+                plain = parse_answer(f"<answer> {text},\t{text}</answer>", vocabulary)
+                decorated = parse_answer(f"<answer>**{text}**; - {text}.</answer>", vocabulary)
+                assert plain.changes == decorated.changes
+                assert [one.text for one in plain.predictions] == [text, text]

@@ -126,12 +126,19 @@ def score(
         Literal["star", "basic", "event", "view"],
         typer.Option(help="STAR-R1's, or those of TRANCE's evaluator in one of its settings."),
     ] = "star",
+    unanswered: Annotated[
+        Literal["fail", "wrong", "leave-out"],
+        typer.Option(
+            help="Broken lines and rows without a prediction: stop; count the rows as wrong; score "
+            "the other rows alone."
+        ),
+    ] = "fail",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compute the 11 metrics of any predictions file, or TRANCE's."""
     from star_r1.evaluate.scoring import score_file
 
-    record = score_file(data, predictions, metrics)
+    record = score_file(data, predictions, metrics, unanswered)
     if as_json:
         print(json.dumps(record, indent=2))
     else:

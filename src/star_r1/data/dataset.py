@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +52,8 @@ EXTRA_FEATURES: Final = Features(
 SAMPLE_COLUMNS: Final = ("id", "view", "initial", "changes", "rig", "vocabulary")
 """What ``row_to_sample`` needs."""
 
+_BATCH_ROWS: Final = 1024
+"""Read at a time: the files of other makers may hold any number of rows."""
 _SHARD: Final = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})\.parquet")
 
 
@@ -110,16 +113,25 @@ def row_to_sample(row: Mapping[str, Any]) -> Sample:
                 f"row {name!r}: column {column!r} is {row.get(column)!r}; generate the data again"
             )
     try:
-        vocabulary = Vocabulary.from_json(row["vocabulary"])
-        return Sample(
-            row["id"],
-            Scene.from_json(row["initial"], vocabulary),
-            tuple(Change.from_dict(raw, vocabulary) for raw in json.loads(row["changes"])),
-            row["view"],
-            Rig.from_json(row["rig"]),
+        scene, changes, rig = _read_scene(
+            row["initial"], row["changes"], row["rig"], row["vocabulary"]
         )
+        return Sample(row["id"], scene, changes, row["view"], rig)
     except (ValueError, TypeError) as error:
         raise UserError(f"row {name!r}: {error}; generate the data again") from None
+
+
+@lru_cache(maxsize=4)
+def _read_scene(
+    initial: str, changes: str, rig: str, vocabulary: str
+) -> tuple[Scene, tuple[Change, ...], Rig]:
+    """What the views of a sample have in common. They follow each other: it is read once."""
+    known = Vocabulary.from_json(vocabulary)
+    return (
+        Scene.from_json(initial, known),
+        tuple(Change.from_dict(raw, known) for raw in json.loads(changes)),
+        Rig.from_json(rig),
+    )
 
 
 def read_row(folder: Path, sample_id: str) -> dict[str, Any]:
@@ -147,9 +159,25 @@ def read_columns(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any
     Raises:
         UserError: as ``load``.
     """
-    for path in shards(folder):
-        check_file(path)
-        yield from _read(path, columns=list(columns)).to_pylist()
+    return read_files(shards(folder), columns)
+
+
+def read_files(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """``read_columns`` of some of the files of a dataset; only a part of one is in memory.
+
+    Raises:
+        UserError: a file is damaged or lacks a column.
+    """
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                _check_schema(path, file.schema_arrow)
+                for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
+                    values = [batch[name].to_pylist() for name in columns]
+                    for row in zip(*values, strict=True):
+                        yield dict(zip(columns, row, strict=True))
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
 
 
 def shards(folder: Path) -> list[Path]:
@@ -215,6 +243,10 @@ def check_file(path: Path) -> None:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
+    _check_schema(path, schema)
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
     for field in FEATURES.arrow_schema:
         if field.name not in schema.names:
             raise UserError(f"{path}: no column {field.name!r}; it has {', '.join(schema.names)}")

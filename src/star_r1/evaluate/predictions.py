@@ -17,6 +17,10 @@ STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 SHOWN_FAULTS: Final = 20
 """Broken lines that a message names one by one; a number stands for the rest."""
 
+MOST_COMPLETIONS: Final = 1 << 20
+"""Of one row."""
+_SHOWN_CHARACTERS: Final = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -100,15 +104,12 @@ def read_completions(
     faults: list[str] = []
     for number, line in _lines(path):
         try:
-            completion = _read_line(line)
+            completion = read_line(line)
             if known is not None and completion.id not in known:
-                raise ValueError(f"id {completion.id!r} is not in the data; check that both belong")
+                raise ValueError(unknown(completion.id))
             here = found.setdefault(completion.id, [])
             if any(completion.number == other.number for other in here):
-                again = f", number {completion.number}," if completion.number else ""
-                raise ValueError(
-                    f"id {completion.id!r}{again} occurs a second time; predict a row once"
-                )
+                raise ValueError(repeated(completion.id, completion.number))
             here.append(completion)
         except ValueError as error:
             faults.append(f"{path}:{number}: {error}")
@@ -117,6 +118,17 @@ def read_completions(
     for completions in found.values():
         completions.sort(key=lambda completion: completion.number)
     return found
+
+
+def unknown(id: str) -> str:
+    """What is wrong with a line of an id that is not in the data."""
+    return f"id {shorten(id)} is not in the data; check that both belong"
+
+
+def repeated(id: str, number: int) -> str:
+    """What is wrong with the later of two lines of one completion."""
+    again = f", number {number}," if number else ""
+    return f"id {shorten(id)}{again} occurs a second time; predict a row once"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -130,8 +142,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}: {error.strerror}; give a predictions file") from None
 
 
-def _read_line(line: bytes) -> Completion:
-    """Raises a ValueError that says what is wrong with the line."""
+def read_line(line: bytes) -> Completion:
+    """Read one line of a predictions file.
+
+    Raises:
+        ValueError: it is broken; the text says how, in one line of bounded length.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -148,8 +164,12 @@ def _read_line(line: bytes) -> Completion:
             name = "completion" if field == "text" else field
             wanted = "a string" if kind is str else "an integer"
             raise ValueError(f"field {name!r} holds a {type(value).__name__}; write {wanted}")
-    if fields.get("status", "answered") not in STATUSES:
-        raise ValueError(f"status {fields['status']!r} is not one of {', '.join(STATUSES)}")
+    if (status := fields.get("status", "answered")) not in STATUSES:
+        raise ValueError(f"status {shorten(status)} is not one of {', '.join(STATUSES)}")
+    if not 0 <= (number := fields.get("number", 0)) < MOST_COMPLETIONS:
+        raise ValueError(f"number {shorten(str(number))}: write 0 to K - 1")
+    if "status" not in fields and not row["completion"].strip():
+        fields["status"] = "empty"
     return Completion(**fields)
 
 
@@ -164,6 +184,15 @@ _FIELDS: Final[dict[str, type]] = {
 }
 
 
+def shorten(text: str) -> str:
+    """A text of a file in a message: quoted, on one line, the start of it where it is long.
+
+    >>> print(shorten("left" + chr(10) + "right"))
+    'left\\nright'
+    """
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
+
+
 def _excerpt(line: bytes) -> str:
-    text = line.rstrip(b"\n")[:60].decode("utf-8", "replace")
-    return repr(text + "..." if len(line) > 60 else text)
+    # Of four bytes each at most; the replacement of what is no UTF-8 is one character a byte.
+    return shorten(line[: 4 * _SHOWN_CHARACTERS + 4].rstrip(b"\r\n").decode("utf-8", "replace"))

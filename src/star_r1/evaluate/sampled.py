@@ -96,6 +96,10 @@ class SampledTally:
         values.append(correct[vote(answers)])
         self._rows.add((sample.view,), dict(zip(self._metrics, values, strict=True)))
 
+    def extend(self, others: "SampledTally") -> None:
+        """Add the rows of another tally of as many answers behind the rows here."""
+        self._rows.extend(others._rows)
+
     def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
         """group -> ``pass@1`` ... ``pass@K``, ``majority`` -> its value, intervals over rows.
 

@@ -1,61 +1,139 @@
 """Answers of a file against the truth of a dataset: the metrics."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import STATUSES, Completion, read_completions
+from star_r1.evaluate.index import Index, Integers, build_index, read_part
+from star_r1.evaluate.predictions import (
+    SHOWN_FAULTS,
+    STATUSES,
+    BrokenLines,
+    Completion,
+    read_line,
+    shorten,
+)
 from star_r1.evaluate.sampled import SampledTally
 from star_r1.metrics import Tally, judge
+from star_r1.progress import progress
 from star_r1.trance_metrics import SETTINGS, TranceTally
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.sample import Sample
 
 MetricSet: TypeAlias = Literal["star", "basic", "event", "view"]
 """STAR-R1's metrics, or TRANCE's in one of its settings."""
+Unanswered: TypeAlias = Literal["fail", "wrong", "leave-out"]
+"""What becomes of rows that a file does not answer: an error, a wrong answer, nothing."""
 Record: TypeAlias = dict[str, Any]
 """What a metrics.json holds: groups, and ``metrics.BESIDE_GROUPS``."""
 
+_BYTES_A_PROCESS: Final = 16 << 20
+"""Of predictions: more are read by several processes, which take a second to start."""
+_BYTES_A_PART: Final = 8 << 20
+_FILES_A_PART: Final = 64
 
-def score_file(data: Path, predictions: Path, metrics: MetricSet = "star") -> Record:
-    """The metrics of a predictions file over the whole of a dataset.
+T = TypeVar("T")
+Result = TypeVar("Result")
 
-    The file must answer every row of the dataset exactly once: a part of it would have a score
-    that compares with nothing. (``star-r1 evaluate`` with ``--limit`` or ``--views`` scores the
-    rows that it ran, in its own metrics.json.)
+
+def score_file(
+    data: Path,
+    predictions: Path,
+    metrics: MetricSet = "star",
+    unanswered: Unanswered = "fail",
+    processes: int | None = None,
+) -> Record:
+    """The metrics of a predictions file over a dataset.
+
+    The file should answer every row of the dataset, once or K times: a part of it has a score that
+    compares with nothing. (``star-r1 evaluate`` with ``--limit`` or ``--views`` scores the rows
+    that it ran, in its own metrics.json.) Neither the file nor the dataset need fit into memory.
 
     Args:
         data: a dataset folder, as ``star-r1 generate`` writes it.
-        predictions: JSON lines ``{"id": ..., "completion": ...}``; other fields are not read.
+        predictions: JSON lines ``{"id": ..., "completion": ...}``, see
+            ``predictions.read_completions``.
         metrics: the 11 of STAR-R1, or those of TRANCE's evaluator.
+        unanswered: what becomes of rows without a completion, or with fewer than others, and of
+            broken lines. ``wrong``: the missing completions count as empty ones that failed.
+            ``leave-out``: the rows are not scored. With both, broken lines are passed over, and
+            stderr says how many lines and rows that were.
+        processes: that share the work; None for as many as there are cores, for large files. It
+            does not change the result.
 
     Returns:
         group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score`` and
         ``trance_metrics.score_trance``; with the 11 also what stands beside them in
-        ``score_completions``.
+        ``score_completions``, but for ``trance``.
 
     Raises:
-        UserError: the dataset or the file is missing or damaged, see ``read_predictions``; a row
-            of the dataset has no prediction.
+        UserError: the dataset or the file is missing or damaged; two rows have one id. With
+            ``fail`` also: lines are broken, which are all counted and the first ones named
+            (``BrokenLines``); a row of the dataset has no prediction.
     """
-    from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
+    from star_r1.data.dataset import shards
 
-    rows = list(read_columns(data, SAMPLE_COLUMNS))
-    known = [row["id"] for row in rows]
-    completions = read_completions(predictions, set(known))
-    if missing := [id for id in known if id not in completions]:
-        raise UserError(
-            f"{predictions}: no prediction for {missing[0]!r}, in all for {len(missing)} of the "
-            f"{len(known)} rows of {data}; predict every row"
-        )
-    if metrics == "star":
-        return _score(map(row_to_sample, rows), completions, seed=0)
-    tally = TranceTally(metrics)
-    for sample in map(row_to_sample, rows):
-        tally.add(sample, _read(completions[sample.id], sample))
-    return dict(tally.scores())
+    files = shards(data)
+    size = _size(predictions)
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        processes = max(1, min(cores, size // _BYTES_A_PROCESS))
+    step = max(1, min(_FILES_A_PART, len(files) // (8 * processes)))
+    pieces = [files[n : n + step] for n in range(0, len(files), step)]
+    with _workers(processes) as work:
+        rows: dict[str, int] = {}
+        ends = [0]
+        for ids in work(_read_ids, pieces):
+            rows.update((id, ends[-1] + n) for n, id in enumerate(ids))
+            ends.append(ends[-1] + len(ids))
+        if len(rows) < ends[-1]:
+            raise UserError(f"{data}: two rows have one id; 'star-r1 verify {data}' says more")
+
+        ranges = [
+            (predictions, start, min(start + _BYTES_A_PART, size))
+            for start in range(0, size, _BYTES_A_PART)
+        ]
+        with progress(f"Reading {predictions.name}", size >> 20, "MB") as advance:
+            parts = _counted(
+                work(_read_range, ranges), advance, [_BYTES_A_PART >> 20] * len(ranges)
+            )
+            index = build_index(predictions, parts, rows)
+        several = max(1, int(index.counts.max(initial=0)))
+        few = np.flatnonzero(index.counts < several)
+        if unanswered == "fail":
+            _refuse(data, predictions, index, few, several, rows)
+        else:
+            _tell(predictions, index, len(few), len(rows), unanswered)
+        del rows
+
+        spans = np.concatenate([[0], np.cumsum(index.counts)])
+        tasks = [
+            _Piece(
+                predictions,
+                piece,
+                index.counts[start:stop],
+                index.spans[spans[start] : spans[stop]],
+                several,
+                metrics,
+                unanswered,
+            )
+            for piece, start, stop in zip(pieces, ends[:-1], ends[1:], strict=True)
+        ]
+        scorer = Scorer(several, metrics)
+        with progress("Scoring", ends[-1], "rows") as advance:
+            for part in _counted(work(_score_piece, tasks), advance, np.diff(ends).tolist()):
+                scorer.extend(part)
+    return scorer.record(seed=0)
 
 
 def score_completions(
@@ -84,63 +162,199 @@ def score_completions(
     """
     from star_r1.data.dataset import row_to_sample
 
-    record = _score(map(row_to_sample, rows), completions, seed)
-    if "position" in record["overall"]:
-        tallies = {setting: TranceTally(setting) for setting in SETTINGS}
+    def score(metrics: MetricSet) -> Record:
+        scorer: Scorer | None = None
         for sample in map(row_to_sample, rows):
-            answers = _read(completions[sample.id], sample)
-            for tally in tallies.values():
-                tally.add(sample, answers)
-        record["trance"] = {setting: tally.scores(seed) for setting, tally in tallies.items()}
+            own = completions.get(sample.id, ())
+            scorer = scorer or Scorer(max(1, len(own)), metrics)
+            scorer.add(sample, own)
+        return (scorer or Scorer(1, metrics)).record(seed)
+
+    record = score("star")
+    if "position" in record["overall"]:
+        record["trance"] = {setting: score(setting) for setting in SETTINGS}
     return record
-
-
-def _score(
-    samples: Iterable[Sample], completions: Mapping[str, Sequence[Completion]], seed: int
-) -> Record:
-    """As ``score_completions``, without ``trance``; the samples are read once."""
-    tally, sampled = Tally(), None
-    statuses = Counter(dict.fromkeys(STATUSES, 0))
-    malformed = several = 0
-    for sample in samples:
-        own = completions.get(sample.id, ())
-        several = several or len(own)
-        if not own or len(own) != several:
-            raise UserError(
-                f"row {sample.id!r} has {len(own)} completions, not {several or 'one'}; "
-                "each row needs as many"
-            )
-        answers = _read(own, sample)
-        judged = [judge(answer, sample) for answer in answers]
-        tally.add(sample, judged)
-        if several > 1:
-            sampled = sampled or SampledTally(several)
-            sampled.add(sample, answers, [one.correct for one in judged])
-        statuses.update(completion.status for completion in own)
-        malformed += sum(not answer.well_formed for answer in answers)
-    record: Record = dict(tally.scores(seed))
-    record["answers"] = {**statuses, "malformed": malformed / max(statuses.total(), 1)}
-    if sampled:
-        record["samples"] = sampled.scores(seed)
-    return record
-
-
-def _read(completions: Sequence[Completion], sample: Sample) -> list[Answer]:
-    """Each completion, read with the vocabulary of its row."""
-    return [parse_answer(completion.text, sample.vocabulary) for completion in completions]
 
 
 def read_answers(
     rows: Iterable[Mapping[str, Any]], completions: Mapping[str, str]
-) -> Sequence[tuple[Answer, Sample]]:
+) -> list[tuple[Answer, Sample]]:
     """Each completion, read with the vocabulary of its row, and the sample of the row.
 
     Args:
-        rows: of a dataset, with its ``SAMPLE_COLUMNS``; the pictures are not used, and rows
-            without them are faster to read.
+        rows: of a dataset, with its ``SAMPLE_COLUMNS``.
         completions: by id, one for each row.
     """
     from star_r1.data.dataset import row_to_sample
 
     samples = map(row_to_sample, rows)
     return [(parse_answer(completions[s.id], s.vocabulary), s) for s in samples]
+
+
+class Scorer:
+    """Scores rows that come one by one; those of several processes add up."""
+
+    def __init__(self, several: int, metrics: MetricSet) -> None:
+        """``several``: the completions of each row."""
+        self._several = several
+        self._metrics: Tally | TranceTally
+        self._metrics = Tally() if metrics == "star" else TranceTally(metrics)
+        self._sampled = SampledTally(several)
+        self._statuses = Counter(dict.fromkeys(STATUSES, 0))
+        self._malformed = 0
+
+    def add(self, sample: Sample, completions: Sequence[Completion]) -> None:
+        """Add one row.
+
+        Raises:
+            UserError: it has more or fewer completions than others.
+        """
+        if len(completions) != self._several:
+            raise UserError(
+                f"row {sample.id!r} has {len(completions)} completions, not {self._several}; "
+                "each row needs as many"
+            )
+        answers = [parse_answer(one.text, sample.vocabulary) for one in completions]
+        if isinstance(self._metrics, TranceTally):
+            self._metrics.add(sample, answers)
+            return
+        judged = [judge(answer, sample) for answer in answers]
+        self._metrics.add(sample, judged)
+        if self._several > 1:
+            self._sampled.add(sample, answers, [one.correct for one in judged])
+        for completion in completions:
+            self._statuses[completion.status] += 1
+        self._malformed += sum(not answer.well_formed for answer in answers)
+
+    def extend(self, others: "Scorer") -> None:
+        """Add the rows of another one behind the rows here."""
+        self._metrics.extend(others._metrics)  # type: ignore[arg-type]
+        self._sampled.extend(others._sampled)
+        self._statuses.update(others._statuses)
+        self._malformed += others._malformed
+
+    def record(self, seed: int) -> Record:
+        """The metrics of the rows so far, see ``score_completions``; ``trance`` is not in it."""
+        record: Record = dict(self._metrics.scores(seed))
+        if isinstance(self._metrics, Tally):
+            malformed = self._malformed / max(self._statuses.total(), 1)
+            record["answers"] = {**self._statuses, "malformed": malformed}
+            if self._several > 1:
+                record["samples"] = self._sampled.scores(seed)
+        return record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Some files of a dataset, and where the completions of their rows stand."""
+
+    predictions: Path
+    files: Sequence[Path]
+    counts: Integers
+    spans: Integers
+    several: int
+    metrics: MetricSet
+    unanswered: Unanswered
+
+
+def _score_piece(piece: _Piece) -> Scorer:
+    from star_r1.data.dataset import SAMPLE_COLUMNS, read_files, row_to_sample
+
+    scorer = Scorer(piece.several, piece.metrics)
+    spans = iter(piece.spans.tolist())
+    with piece.predictions.open("rb", buffering=0) as file:
+        rows = read_files(piece.files, SAMPLE_COLUMNS)
+        for row, count in zip(rows, piece.counts.tolist(), strict=True):
+            lines = [os.pread(file.fileno(), size, start) for start, size in islice(spans, count)]
+            missing = piece.several - count
+            if missing and piece.unanswered == "leave-out":
+                continue
+            failed = [Completion(row["id"], "", status="failed")] * missing
+            scorer.add(row_to_sample(row), [*map(read_line, lines), *failed])
+    return scorer
+
+
+def _read_ids(files: Sequence[Path]) -> list[str]:
+    from star_r1.data.dataset import read_files
+
+    return [row["id"] for row in read_files(files, ["id"])]
+
+
+def _read_range(place: tuple[Path, int, int]) -> Any:
+    return read_part(*place)
+
+
+@contextmanager
+def _workers(
+    processes: int,
+) -> Iterator[Callable[[Callable[[T], Result], Iterable[T]], Iterator[Result]]]:
+    """``map``, by so many processes."""
+    if processes == 1:
+        yield map
+        return
+    from star_r1.data.workers import open_pool
+
+    with open_pool(processes) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, perhaps for lack of memory; try with more of it"
+            ) from None
+
+
+def _counted(
+    results: Iterable[T], advance: Callable[[int], None], sizes: Sequence[int]
+) -> Iterator[T]:
+    """The results, each counted by its size as it comes."""
+    for result, size in zip(results, sizes, strict=True):
+        yield result
+        advance(size)
+
+
+def _size(predictions: Path) -> int:
+    try:
+        if not predictions.is_file() and predictions.exists():
+            raise UserError(f"{predictions}: not a file; write the predictions into one")
+        return predictions.stat().st_size
+    except OSError as error:
+        raise UserError(f"{predictions}: {error.strerror}; give a predictions file") from None
+
+
+def _refuse(
+    data: Path,
+    predictions: Path,
+    index: Index,
+    few: Integers,
+    several: int,
+    rows: Mapping[str, int],
+) -> None:
+    """Raise a UserError for broken lines, else for rows that are not answered, if any."""
+    if index.faults:
+        raise BrokenLines(predictions, index.faults)
+    if len(few):
+        first = shorten(next(islice(rows, int(few[0]), None)))
+        what = (
+            f"no prediction for {first}"
+            if several == 1
+            else f"{index.counts[few[0]]} of {several} completions for {first}"
+        )
+        raise UserError(
+            f"{predictions}: {what}, in all for {len(few)} of the {len(rows)} rows of {data}; "
+            "predict every row, or see --unanswered"
+        )
+
+
+def _tell(predictions: Path, index: Index, few: int, rows: int, unanswered: Unanswered) -> None:
+    """Say on stderr what the score does not rest on."""
+    console = Console(stderr=True)
+    said = list(index.faults[:SHOWN_FAULTS])
+    if len(index.faults) > SHOWN_FAULTS:
+        said.append(f"and {len(index.faults) - SHOWN_FAULTS} more")
+    if index.faults:
+        said.append(f"{predictions}: {len(index.faults)} broken lines, passed over")
+    if few:
+        fate = "not scored" if unanswered == "leave-out" else "scored as unanswered"
+        said.append(f"{few} of {rows} rows have no prediction, or too few: {fate}")
+    for line in said:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

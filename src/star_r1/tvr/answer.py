@@ -19,6 +19,7 @@ _SPELLINGS: Final = {"colour": "color", "grey": "gray"} | {
 _WRAPPING: Final = " \t\r\n\"'`“”‘’«»()[]{}<>*."
 """What may surround an item or one of its parts: quotes, brackets, asterisks, a closing period."""
 _BULLETS: Final = frozenset("-–—•*")
+_SEPARATOR: Final = re.compile(r"[,;\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def parse_answer(text: str | None, vocabulary: Vocabulary = STANDARD) -> Answer:
     if not isinstance(text, str):
         return Answer("", (), False, "the completion is not text")
     problem = _format_problem(text)
-    predictions = _predictions(_answer_text(text), _triplets(vocabulary))
+    predictions = _predictions(_answer_text(text), vocabulary)
     return Answer(_reasoning(text), predictions, problem is None, problem)
 
 
@@ -107,6 +108,16 @@ def _triplets(vocabulary: Vocabulary) -> dict[str, Change]:
         for index in range(N_OBJECTS)
         for attribute, values in vocabulary.grammar.items()
         for value in values
+    }
+
+
+@lru_cache(maxsize=64)
+def _literals(vocabulary: Vocabulary) -> dict[str, Prediction]:
+    """The triplets that need no lenience, as they are read: most items are one of them."""
+    return {
+        text: Prediction(text, change)
+        for text, change in _triplets(vocabulary).items()
+        if _normalised(text) == text
     }
 
 
@@ -140,14 +151,19 @@ def _answer_text(text: str) -> str:
     return text[start : text.find("</answer>", start)]
 
 
-def _predictions(text: str, triplets: dict[str, Change]) -> tuple[Prediction, ...]:
+def _predictions(text: str, vocabulary: Vocabulary) -> tuple[Prediction, ...]:
     if text.strip(_WRAPPING).lower() == "none":
         return ()
-    return tuple(
-        Prediction(item, triplets.get(_normalised(item)))
-        for segment in re.split(r"[,;\r\n]", text)
-        for item in _items(segment)
-    )
+    literals, predictions = _literals(vocabulary), []
+    for segment in _SEPARATOR.split(text):
+        if literal := literals.get(segment.strip()):
+            predictions.append(literal)
+        else:
+            triplets = _triplets(vocabulary)
+            predictions += [
+                Prediction(item, triplets.get(_normalised(item))) for item in _items(segment)
+            ]
+    return tuple(predictions)
 
 
 def _items(segment: str) -> list[str]:

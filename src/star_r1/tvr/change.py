@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from star_r1.tvr.scene import Scene
 from star_r1.tvr.vocabulary import ATTRIBUTES, MOVES, N_OBJECTS, STANDARD, Vocabulary
+
+_CHANGEABLE: Final = (*ATTRIBUTES, "position")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,8 +39,8 @@ class Change:
     def __post_init__(self) -> None:
         if type(self.index) is not int or not 0 <= self.index < N_OBJECTS:
             raise ValueError(f"object index {self.index!r} is not in 0-{N_OBJECTS - 1}")
-        if self.attribute not in (*ATTRIBUTES, "position"):
-            known = ", ".join((*ATTRIBUTES, "position"))
+        if self.attribute not in _CHANGEABLE:
+            known = ", ".join(_CHANGEABLE)
             raise ValueError(f"attribute {self.attribute!r} is not one of {known}")
         if not isinstance(self.value, str):
             raise ValueError(f"{self.attribute} {self.value!r} is not text")

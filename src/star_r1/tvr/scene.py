@@ -40,7 +40,8 @@ class Object:
     rotation: float = 0.0
 
     def __post_init__(self) -> None:
-        if max(map(abs, self.position)) > TABLE_CELLS:
+        x, y = self.position
+        if not (-TABLE_CELLS <= x <= TABLE_CELLS and -TABLE_CELLS <= y <= TABLE_CELLS):
             raise ValueError(f"position {self.position} is off the table (+-{TABLE_CELLS} cells)")
         if not math.isfinite(self.rotation):
             raise ValueError(f"rotation {self.rotation} is not a finite number")
@@ -48,7 +49,8 @@ class Object:
     @property
     def visible(self) -> bool:
         """Whether the object stands in the visible square; an object outside it is not drawn."""
-        return max(map(abs, self.position)) <= VISIBLE_CELLS
+        x, y = self.position
+        return -VISIBLE_CELLS <= x <= VISIBLE_CELLS and -VISIBLE_CELLS <= y <= VISIBLE_CELLS
 
     def attribute(self, name: str) -> str:
         """The value of one of ``ATTRIBUTES``."""
@@ -79,9 +81,11 @@ class Scene:
     def __post_init__(self) -> None:
         if [o.index for o in self.objects] != list(range(N_OBJECTS)):
             raise ValueError(f"a scene has {N_OBJECTS} objects, indices 0-{N_OBJECTS - 1} in order")
-        for thing in self.objects:
-            for attribute in ATTRIBUTES:
-                self.vocabulary.check(attribute, thing.attribute(attribute))
+        for attribute in ATTRIBUTES:
+            known = self.vocabulary.values(attribute)
+            for thing in self.objects:
+                if thing.attribute(attribute) not in known:
+                    self.vocabulary.check(attribute, thing.attribute(attribute))
 
     @property
     def visible(self) -> tuple[Object, ...]:
@@ -143,7 +147,7 @@ class Rig:
             raise ValueError(
                 f"not a rig: it has {', '.join((*rig.cameras, *rig.lamps)) or 'nothing'}"
             )
-        for view in rig.cameras:
+        for view in rig.cameras.keys() - CAMERA_POSITION.keys():
             camera_position(view)
         return rig
 
@@ -163,6 +167,6 @@ def _cell(value: Any) -> tuple[int, int]:
 
 def _vec3(value: Any) -> Vec3:
     x, y, z = map(float, value)
-    if not all(map(math.isfinite, (x, y, z))):
+    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
         raise ValueError(f"{value} is not a finite point")
     return x, y, z
