@@ -75,6 +75,9 @@ def main() -> None:
             *(here, data, SAMPLES, lambda out, url: start(out, url, flags)),
             *(arguments.kills, moments),
         )
+    except AssertionError:
+        print(*(path.read_text() for path in here.glob("*.log")), sep="\n", file=sys.stderr)
+        raise
     finally:
         shutil.rmtree(here)
     found = {
@@ -95,13 +98,14 @@ def command(*words: str) -> list[str]:
 
 
 def start(out: Path, url: str, flags: Sequence[str]) -> Process:
-    return subprocess.Popen(
-        [*command("evaluate"), *flags, "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_BASE_URL": url},
-    )
+    with out.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            [*command("evaluate"), *flags, "--out", str(out)],
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_BASE_URL": url},
+        )
 
 
 def drill(

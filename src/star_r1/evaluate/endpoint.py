@@ -368,9 +368,10 @@ class _Crew:
                 return done
             except Failed as failed:
                 self.reached |= failed.reached
-                if not self.reached:
+                last = not failed.again or attempt > endpoint.retries
+                if not self.reached and (last or attempt == 2):
                     raise _unreachable(endpoint, failed) from None
-                if not failed.again or attempt > endpoint.retries:
+                if last:
                     tried = f" ({attempt} attempts)" if attempt > 1 else ""
                     return _complete(question, number, "", "failed", error=f"{failed}{tried}")
                 self._tell(str(failed))
