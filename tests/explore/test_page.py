@@ -134,3 +134,14 @@ def test_runs_of_one_name_are_told_apart_and_their_folders_kept_private(
     assert [run["name"] for run in index["runs"]] == ["seed-0/eval", "seed-1/eval"]
     assert [run["model"] for run in index["runs"]] == ["grpo", "grpo"]
     assert str(tmp_path).encode() not in b"".join(files(tmp_path / "page").values())
+
+
+def test_the_command_says_what_to_open(data_folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from star_r1.cli.explore import app
+
+    out = tmp_path / "page"
+    result = CliRunner().invoke(app, [str(data_folder), "--out", str(out)])
+    assert result.exit_code == 0
+    assert result.stdout == f"open {out / 'index.html'} in a browser\n"

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from star_r1.render.visibility import BACKGROUND, Mask
+from star_r1.render.visibility import Mask, boxes
 
 Corner: TypeAlias = tuple[int, int]
 
@@ -34,20 +34,22 @@ def outlines(mask: Mask) -> dict[int, Outline]:
     {7: Outline(path='M1 1h2v1h-2z', label=(2.0, 1.0))}
     """
     found = {}
-    for index in np.unique(mask).tolist():
-        if index != BACKGROUND:
-            shown = mask == index
-            rows, columns = np.nonzero(shown)
-            place = (round(float(columns.mean()) + 0.5, 1), float(rows.min()))
-            found[index] = Outline(trace(shown), place)
+    for index, (left, top, right, bottom) in boxes(mask).items():
+        shown = mask[top:bottom, left:right] == index
+        middle = left + float(np.nonzero(shown)[1].mean()) + 0.5
+        found[index] = Outline(trace(shown, (left, top)), (round(middle, 1), float(top)))
     return found
 
 
-def trace(shown: NDArray[np.bool_]) -> str:
+def trace(shown: NDArray[np.bool_], corner: Corner = (0, 0)) -> str:
     """The borders between pixels that are ``shown`` and those that are not, as an SVG path.
 
     Each border is closed, goes clockwise about what is shown and counterclockwise about holes, and
     has a corner only where it turns.
+
+    Args:
+        shown: a part of a picture, shape (height, width).
+        corner: column, row of its top left pixel in the picture.
 
     >>> trace(np.array([[True, True], [True, False]]))
     'M0 0h2v1h-1v1h-1z'
@@ -66,7 +68,7 @@ def trace(shown: NDArray[np.bool_]) -> str:
     path = []
     while across:
         x, y = first = next(iter(across))
-        path.append(f"M{x} {y}")
+        path.append(f"M{x + corner[0]} {y + corner[1]}")
         while True:
             to_x = _take(across, (x, y))
             to_y = _take(along, (to_x, y))

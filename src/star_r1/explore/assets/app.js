@@ -34,7 +34,7 @@
       + (runs.length ? ` · ${runs.join(' · ')}` : '');
     document.title = `STAR-R1 explorer: ${[index.data, ...index.runs.map((r) => r.name)].join(', ')}`;
     if (!index.runs.length) return;
-    at('help').querySelector('form').before(
+    at('help').append(
       el('h2', {}, 'Errors'),
       el('dl', { class: 'meanings' }, [...index.outcomes, ...index.kinds].map((kind) =>
         el('div', {}, el('dt', {}, kind.name), el('dd', {}, kind.meaning)))),
@@ -209,5 +209,5 @@
   window.addEventListener('hashchange', readHash);
   if (narrow.matches) at('filters-box').open = false;
   readHash();
-  document.body.dataset.ready = 'true';
+  document.body.dataset.ready = 'true'; // for tests and measurements
 })();

@@ -41,13 +41,14 @@
       el('circle', { cx: place.x, cy: place.y, r: radius }),
       el('text', { ...place, 'font-size': 1.5 * radius }, index));
     })), 'path');
-    return el('figure', {},
-      el('div', { class: 'frame' },
-        el('img', {
-          src: data.file, width: data.width, height: data.height, alt: options.alt(which),
-          draggable: 'false',
-        }),
-        overlay),
+    const frame = el('div', { class: 'frame' },
+      el('img', {
+        src: data.file, width: data.width, height: data.height, alt: options.alt(which),
+        draggable: 'false',
+      }),
+      overlay);
+    frame.style.setProperty('--ratio', data.width / data.height);
+    return el('figure', {}, frame,
       el('figcaption', {}, caption,
         !data.outlines && ' · no positions known, so no labels'));
   }
