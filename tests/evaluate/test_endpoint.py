@@ -145,6 +145,7 @@ def test_all_are_answered_or_failed_none_twice_none_lost(
     # The key is nowhere.
     said = capfd.readouterr()
     assert f"endpoint {server.url}: status 503: on purpose: 503; trying again" in said.err
+    assert " did with: status 500: on purpose: always_500 (3 attempts)" in said.err
     assert KEY not in said.out + said.err
     for path in out.iterdir():
         assert KEY not in path.read_text()

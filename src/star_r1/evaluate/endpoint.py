@@ -248,7 +248,7 @@ class Endpoint:
             return Failed(f"it cannot be reached ({why})", reached=False)
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return Failed(f"no answer within {self.timeout:g} s")
-        return Failed(f"the connection broke: {self._line(cause or error)}")
+        return Failed(f"the connection broke: {self._line(_root(error))}")
 
     def _bad_status(self, error: openai.APIStatusError) -> "Failed | UserError":
         """What a status means: another attempt, none, or the end of all."""

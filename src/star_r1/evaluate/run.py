@@ -350,7 +350,9 @@ def _tell(
     if others:
         words.append(f"of {counts.total()} answers {others}, all counted as they are")
     if counts["failed"]:
-        words.append("the same command asks those that failed again")
+        failed = (one.error for of in done.values() for one in of if one.status == "failed")
+        ((why, n),) = Counter(failed).most_common(1)
+        words.append(f"the same command asks those that failed again; {n} did with: {why}")
     if "usd" in usage:
         words.append(
             f"{usage['prompt_tokens']} tokens of prompts, {usage['completion_tokens']} of "
