@@ -216,7 +216,7 @@ def _print_imported(out: Path, imported: "Imported", others: str) -> None:
 @app.command("export")
 def export_command(
     layout: Annotated[
-        Literal["trance", "reason-rft", "jsonl", "verl", "easyr1", "ms-swift"],
+        Literal["trance", "reason-rft", "jsonl", "verl", "easyr1", "ms-swift", "lmms-eval"],
         typer.Argument(help="Whose files to write."),
     ],
     data: Annotated[Path, typer.Argument(help="Folder that 'star-r1 generate' wrote.")],
@@ -227,15 +227,19 @@ def export_command(
         typer.Option(help="For verl, easyr1, ms-swift: another folder to validate on, all views."),
     ] = None,
 ) -> None:
-    """Write a dataset as TRANCE or Reason-RFT have theirs, as JSON lines, or to train elsewhere."""
+    """Write a dataset as TRANCE or Reason-RFT have theirs, or to train or evaluate elsewhere."""
     chosen = tuple(views.split(",")) if views is not None else None
     if layout in ("verl", "easyr1", "ms-swift"):
         from star_r1.data.export_engines import export_engine
 
         exported = export_engine(layout, data, out, chosen, val)
+    elif val is not None:
+        raise UserError(f"--val {val}: {layout} has no such part; export it by itself")
+    elif layout == "lmms-eval":
+        from star_r1.data.export_lmms_eval import export_lmms_eval
+
+        exported = export_lmms_eval(data, out, chosen)
     else:
-        if val is not None:
-            raise UserError(f"--val {val}: {layout} has no such part; export it by itself")
         from star_r1.data.export import export
 
         exported = export(layout, data, out, chosen)

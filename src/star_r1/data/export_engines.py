@@ -96,9 +96,9 @@ def export_engine(
     for old in out.rglob(".*.tmp"):  # of an export that was killed
         old.unlink(missing_ok=True)
     counted: list[str] = []
-    form.write(out, "train", _rows(data, views, counted))
+    form.write(out, "train", read_rows(data, views, counted))
     if val is not None:
-        form.write(out, "val", _rows(val, None, []))
+        form.write(out, "val", read_rows(val, None, []))
     script = Path(__file__).parent / "launch" / f"{engine}.sh"
     write_atomic(out / "run.sh", script.read_bytes())
     for name, text in form.files.items():
@@ -107,7 +107,7 @@ def export_engine(
     return Exported(len({name.rpartition("-")[0] for name in counted}), len(counted))
 
 
-def _rows(data: Path, views: Sequence[str] | None, ids: list[str]) -> Iterator[dict[str, Any]]:
+def read_rows(data: Path, views: Sequence[str] | None, ids: list[str]) -> Iterator[dict[str, Any]]:
     """The rows with one of ``views``, whose ids are appended to ``ids``."""
     total = sum(count_rows(path) or 0 for path in shards(data))
     with progress("Exporting", total, unit="rows") as advance:
@@ -132,7 +132,7 @@ def _write_verl(out: Path, split: str, rows: Rows) -> None:
             "extra_info": {"split": split, "index": index, **extra},
         }
 
-    _write_parquet(out / f"{split}.parquet", VERL_FEATURES, rows, convert)
+    write_parquet(out / f"{split}.parquet", VERL_FEATURES, rows, convert)
 
 
 def _write_easyr1(out: Path, split: str, rows: Rows) -> None:
@@ -147,7 +147,7 @@ def _write_easyr1(out: Path, split: str, rows: Rows) -> None:
             "view": row["view"],
         }
 
-    _write_parquet(out / f"{split}.parquet", EASYR1_FEATURES, rows, convert)
+    write_parquet(out / f"{split}.parquet", EASYR1_FEATURES, rows, convert)
 
 
 def _write_ms_swift(out: Path, split: str, rows: Rows) -> None:
@@ -166,7 +166,7 @@ def _write_ms_swift(out: Path, split: str, rows: Rows) -> None:
                 save(out / path, image)
 
 
-def _write_parquet(
+def write_parquet(
     path: Path,
     features: Features,
     rows: Rows,
