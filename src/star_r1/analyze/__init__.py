@@ -1,0 +1,1 @@
+"""What the reasoning of a completion does: a reader of texts, and what many of them show."""

@@ -1,0 +1,142 @@
+"""What the references of a sentence name: its subjects, or how a subject looks."""
+
+from typing import Final
+
+from star_r1.analyze.items import Reference, role_at, text_at
+from star_r1.analyze.sides import Spoken
+from star_r1.analyze.statements import Statements
+from star_r1.analyze.story import Indices
+from star_r1.analyze.syntax import VERBS, begins_line, follows_index, has_verb, is_landmark
+from star_r1.tvr.vocabulary import N_OBJECTS
+
+_MOST_SUBJECTS: Final = 2 * N_OBJECTS
+"""Of which one verb can be, so that a text without verbs costs no more than its length."""
+
+
+class Naming(Statements):
+    """Reads references."""
+
+    def _refer(self, n: int, reference: Reference) -> None:
+        side = self.sides[n]
+        if reference.indices:
+            self._mention(reference.indices, reference.start)
+        if is_landmark(self.items, n):
+            if not reference.indices:
+                self._name(self.story.resolve(reference, side), reference)
+            self._put(side)
+        elif reference.indices:
+            self._refer_by_index(n, reference, side)
+        else:
+            self._refer_by_phrase(n, reference, side)
+
+    def _refer_by_index(self, n: int, reference: Reference, side: Spoken) -> None:
+        if self.hushed:
+            self._add(reference.indices, side)
+            return
+        telling = self.phase == "telling" and self.connected
+        target = self._target
+        if len(target) == 1 and target[0] < 0 and (telling or self.inside is not None):
+            self._identify(target[0], reference.indices[0])
+            return
+        if self.inside:
+            return
+        starts = text_at(self.items, n + 1) in ("that", "which", "who", ":") or self.likewise
+        starts |= role_at(self.items, n + 1) in VERBS
+        if telling and self.subject and self.named and not self.pending and not starts:
+            return  # "object 3 looks like object 5"
+        self._add(reference.indices, side)
+        if reference.traits:
+            self._describe(reference.indices, reference, side)
+
+    def _refer_by_phrase(self, n: int, phrase: Reference, side: Spoken) -> None:
+        definite = text_at(self.items, n - 1) == "the"
+        silent = self.negated or self.hushed
+        if silent and not definite:
+            return
+        target = self._target
+        index = self.story.resolve(phrase, side)
+        if not silent:
+            if self._describes(n, phrase, side, target):
+                if target[0] < 0 and index is not None and side != "after" and definite:
+                    self._name(index, phrase)
+                    if side == "before" or text_at(self.items, n - 2) == "where":
+                        self.facts.correspond(target[0])
+                    self._identify(target[0], index)
+                    return
+                self._describe(target, phrase, self._side_of(phrase, side, target))
+                if self.phase == "open":
+                    self.subject, self.phase = target, "telling"
+                return
+            if self.phase == "telling" and self.connected and self.subject == ():
+                return
+            if self.exists and phrase.plural:
+                return
+        if index is None and len(target) == 1 and definite and self.story.agrees(phrase, target[0]):
+            index = target[0]  # "object 5: the sphere ..."
+        if silent:
+            self._name(index, phrase)
+            if self.hushed and index is not None:
+                self._add((index,), side)
+        elif phrase.plural:
+            self._add((), side)
+        elif index is None or (
+            side == "after" and not (definite and phrase.fits(self.story.initial[index]))
+        ):
+            thing = self.story.add_thing(phrase.start, index)
+            self._add((thing,), side)
+            self._describe((thing,), phrase, side)
+        else:
+            self._name(index, phrase)
+            self._add((index,), side)
+
+    def _add(self, indices: Indices, side: Spoken) -> None:
+        """Name a subject."""
+        if self.phase != "naming":
+            self.group, self.phase, self.first_side = [], "naming", side
+        self.named = True
+        self.group += [index for index in indices if index not in self.group]
+        self.group = self.group[-_MOST_SUBJECTS:]
+
+    def _name(self, index: int | None, phrase: Reference) -> None:
+        if index is not None:
+            self._mention((index,), phrase.start)
+
+    def _identify(self, thing: int, index: int) -> None:
+        """The text says which object a thing is."""
+        self.story.identify(thing, index)
+        self._put_in_place(thing, index)
+
+    def _describes(self, n: int, phrase: Reference, side: Spoken, target: Indices) -> bool:
+        """Whether a phrase says how the target looks, rather than names another thing."""
+        if not target or (self.pending and self.subject is None):
+            return False
+        if self.inside is not None or follows_index(self.items, n):
+            return True
+        if self.sentence.opens and begins_line(self.items, n):
+            return False
+        if self.exists and self._found_again(n, phrase, side, target):
+            return True
+        corrects = self.facts.corrected == self.facts.sentence
+        if corrects and text_at(self.items, n - 1) == "the":
+            return False  # "no, that is the cylinder"
+        if self.phase == "telling":
+            return self.connected
+        single = len(target) == 1
+        agreement = self.story.agreement(phrase, target[0])
+        if self.phase == "naming":
+            return single and (side, self.first_side) == ("after", "before") and agreement >= 0.5
+        if has_verb(self.items, n):
+            return self._about(target) and side == "after" and agreement > 0
+        if single and "shape" not in phrase.traits and text_at(self.items, n - 1) in ("a", "an"):
+            return True  # "..., a small one"
+        return self._found_again(n, phrase, side, target)
+
+    def _found_again(self, n: int, phrase: Reference, side: Spoken, target: Indices) -> bool:
+        """Whether a thing that the text finds in a picture is the one spoken of."""
+        if len(target) != 1 or phrase.plural:
+            return False
+        final = side in ("after", "both") or self.exists
+        if self._about(target):
+            return final or self.connected
+        definite = text_at(self.items, n - 1) == "the"
+        return final and not definite and self.story.agreement(phrase, target[0]) > 0

@@ -1,0 +1,186 @@
+"""Which of the two pictures each description in a sentence speaks of."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+from star_r1.analyze.items import Item, Reference, text_at
+from star_r1.analyze.words import Word
+
+Spoken: TypeAlias = Literal["before", "after", "both", ""]
+"""The picture that a description speaks of; empty where the sentence does not say."""
+
+_VERBS: Final = frozenset(("past", "present", "become", "still", "link", "arrow", "move"))
+
+
+def is_break(item: Item) -> bool:
+    """Whether a part of a sentence ends here."""
+    return isinstance(item, Word) and (
+        item.role in ("and", "but") or (item.role == "mark" and item.text in ",;:|()[]–—-")
+    )
+
+
+def is_description(item: Item) -> bool:
+    """Whether the item can say how something looks, or where it is."""
+    return isinstance(item, Reference) or item.role in ("value", "place", "beside")
+
+
+def spoken_sides(items: Sequence[Item], section: Spoken) -> list[Spoken]:
+    """A side for each item of a sentence; only those of descriptions mean something.
+
+    A marker ("in the second picture", "now") at the beginning of a part of the sentence holds from
+    there on; behind a description it is of that one; words of direction ("from", "to", "turned",
+    an arrow) are of what they point at, and win.
+
+    Args:
+        items: a sentence.
+        section: the side of the lines that it stands in.
+    """
+    return _Sides(items, section).assign()
+
+
+class _Sides:
+    def __init__(self, items: Sequence[Item], section: Spoken) -> None:
+        self.items = items
+        self.sides: list[Spoken] = [""] * len(items)
+        self.carry: Spoken = section
+        self.after_before = False  # something was said of the first picture
+        self.pointed: Spoken = ""  # by a word of direction
+        self.marked: set[int] = set()  # descriptions whose side a marker told
+        self.last_mark: tuple[int, Spoken] = (-9, "")
+        self.held: Spoken = ""  # by the last marker that stood behind a description
+        self.begin()
+
+    def begin(self) -> None:
+        """A new part of the sentence."""
+        self.led: Spoken = ""  # by the marker that the part begins with
+        self.tense: Spoken = ""
+        self.open: list[int] = []  # descriptions that a marker behind them may still claim
+        self.content = False
+
+    def assign(self) -> list[Spoken]:
+        pointed_reference: Spoken = ""
+        for n, item in enumerate(self.items):
+            if is_description(item):
+                pointed = pointed_reference if isinstance(item, Reference) else self.pointed
+                self.sides[n] = pointed or self.led or self.tense or self.carry
+                if not pointed and self.carry:
+                    self.marked.add(n)
+                self.after_before |= self.sides[n] == "before"
+                if not pointed:
+                    self.open.append(n)
+                self.content = True
+            elif isinstance(item, Reference):
+                continue
+            elif is_break(item):
+                if item.role == "but" or item.text == ";" or self.pointed == "before":
+                    self.pointed = ""
+                if item.text not in ("(", "["):
+                    pointed_reference = ""
+                if self.held == "after" and (
+                    item.role == "and" or item.text in ("while", "whereas")
+                ):
+                    self.carry = "after"
+                self.begin()
+            elif item.role == "except":
+                self.pointed = pointed_reference = ""
+            elif item.role in ("picture", "time"):
+                if pointed := self._mark(n, item):
+                    self.pointed = pointed_reference = pointed
+            elif item.role in ("from", "to", "become", "still", "arrow"):
+                self.pointed = pointed_reference = "before" if item.role == "from" else "after"
+                if item.role == "arrow":
+                    self._point_back(n)
+                elif item.role == "to":
+                    self._turn(n)
+                if item.role in _VERBS:
+                    self._verb()
+            elif item.role in _VERBS:
+                self.pointed = pointed_reference = ""
+                self._verb()
+                self._tense(n, item)
+        return self.sides
+
+    def _verb(self) -> None:
+        self.open, self.content = [], True
+
+    def _tense(self, n: int, item: Word) -> None:
+        if item.role == "past":
+            self.after_before = True
+            relative = n > 0 and getattr(self.items[n - 1], "text", "") in ("that", "which", "what")
+            told = (self.led or self.carry) == "after" and not relative
+            self.tense = "" if told else "before"
+        elif item.role == "present":
+            self.tense = "after" if self.after_before else ""
+
+    def _mark(self, n: int, item: Word) -> Spoken:
+        """Use a marker; returns its side where it is of what follows in this part."""
+        if item.text == "finally" and text_at(self.items, n + 1) == ",":
+            return ""  # of the text, not of the pictures
+        if text_at(self.items, n - 1) == "than":
+            self.after_before = True  # "bigger than before"
+            return ""
+        side: Spoken = item.value  # type: ignore[assignment]
+        last, self.last_mark = self.last_mark, (n, side)
+        if (
+            n - last[0] <= 4
+            and {side, last[1]} == {"before", "after"}
+            and not self._told(last[0], n)
+        ):
+            self.carry = self.led = ""  # "from the first picture to the second"
+            return ""
+        self.after_before |= side == "before"
+        if not self.content:
+            self.carry = self.led = side
+            return ""
+        if (item.role == "picture" and self.open) or not self._follows(n):
+            if not self.open:
+                self.carry = side
+            for place in reversed(self.open):
+                if isinstance(self.items[place], Reference) and place != self.open[-1]:
+                    break
+                self.sides[place] = side
+                self.marked.add(place)
+            self.open = []
+            self.held = side
+            return ""
+        return side
+
+    def _told(self, start: int, end: int) -> bool:
+        """Whether a description or colon stands between two markers."""
+        return any(
+            is_description(item) or text_at(self.items, n) in (":", "|", ",")
+            for n, item in enumerate(self.items[start + 1 : end], start + 1)
+        )
+
+    def _follows(self, n: int) -> bool:
+        """Whether a description follows before this part ends."""
+        for item in self.items[n + 1 : n + 12]:
+            if is_break(item):
+                return False
+            if is_description(item):
+                return True
+        return False
+
+    def _point_back(self, n: int) -> None:
+        """What stands left of an arrow is before."""
+        for place in range(n - 1, max(n - 6, -1), -1):
+            item = self.items[place]
+            if isinstance(item, Word) and item.text in ("(", ")", "[", "]"):
+                continue
+            if not is_description(item) or place in self.marked:
+                break
+            self.sides[place] = "before"
+            self.after_before = True
+
+    def _turn(self, n: int) -> None:
+        """ "color blue to brown": a value before "to" and one of its attribute behind it."""
+        if not 0 < n < len(self.items) - 1:
+            return
+        old, new = self.items[n - 1], self.items[n + 1]
+        if (
+            isinstance(old, Word)
+            and isinstance(new, Word)
+            and old.role == new.role == "value"
+            and old.attribute == new.attribute
+        ):
+            self.sides[n - 1] = "before"
