@@ -23,6 +23,8 @@ POPULATIONS: Final[dict[str, range]] = {
 }
 """Metric -> the numbers of visible objects of its scenes."""
 
+_POPULATION_OF: Final = {n: metric for metric, numbers in POPULATIONS.items() for n in numbers}
+
 METRICS: Final[tuple[str, ...]] = ("tacc", "diff", "ndiff", *ATTRIBUTES, *POPULATIONS)
 """The 11. Where objects move, ``position`` stands after the other attributes as a twelfth."""
 
@@ -111,29 +113,32 @@ def judge(answer: Answer, sample: Sample) -> Judged:
     """
     said, true = answer.changes, sample.changes
     if any(change.attribute == "position" for change in (*said, *true)):
-        diff, by_attribute = _compare_moves(said, sample)
-        correct = answer.is_exactly(true)
+        same, diff, by_attribute = _compare_moves(said, sample)
     else:
-        diff, by_attribute = _compare_looks(said, sample)
-        correct = len(said) == len(answer.predictions) and set(said) == set(true)
+        same, diff, by_attribute = _compare_looks(said, sample)
     if _moves(sample):
         by_attribute.setdefault("position", None)
+    correct = same and len(said) == len(answer.predictions)
     # A sample without changes, which generated data never holds, is divided by 1.
     return Judged(correct, diff, diff / max(len(true), 1), by_attribute)
 
 
-def _compare_moves(said: Sequence[Change], sample: Sample) -> tuple[int, dict[str, bool | None]]:
-    """``Judged.diff`` and ``by_attribute``, by carrying the answer out: right for any changes."""
+_Comparison: TypeAlias = tuple[bool, int, dict[str, bool | None]]
+"""Whether ``same_changes`` holds, ``Judged.diff`` and ``Judged.by_attribute``."""
+
+
+def _compare_moves(said: Sequence[Change], sample: Sample) -> _Comparison:
+    """By carrying the answer out: right for any changes."""
     diff = simulate(sample.initial, said).distance(sample.final)
     by_attribute: dict[str, bool | None] = {}
     for attribute in (*ATTRIBUTES, *(("position",) if _moves(sample) else ())):
         wanted = [change for change in sample.changes if change.attribute == attribute]
         given = (change for change in said if change.attribute == attribute)
         by_attribute[attribute] = same_changes(given, wanted) if wanted else None
-    return diff, by_attribute
+    return same_changes(said, sample.changes), diff, by_attribute
 
 
-def _compare_looks(said: Sequence[Change], sample: Sample) -> tuple[int, dict[str, bool | None]]:
+def _compare_looks(said: Sequence[Change], sample: Sample) -> _Comparison:
     """The same where nothing moves, ten times as fast.
 
     Changes then compare as sets, and the scenes differ at most in cells that somebody changes.
@@ -149,7 +154,7 @@ def _compare_looks(said: Sequence[Change], sample: Sample) -> tuple[int, dict[st
         index, attribute = cell
         at_first = sample.initial.objects[index].attribute(attribute)
         diff += predicted.get(cell, at_first) != wanted.get(cell, at_first)
-    return diff, by_attribute
+    return not wrong, diff, by_attribute
 
 
 def score(pairs: Sequence[tuple[Answer, Sample]], seed: int = 0, resamples: int = 1000) -> Scores:
@@ -301,8 +306,8 @@ def _values(judged: Judged, sample: Sample) -> dict[str, float | None]:
         "ndiff": judged.ndiff,
         **judged.by_attribute,
     }
-    visible = len(sample.initial.visible)
-    values.update((m, judged.correct) for m, numbers in POPULATIONS.items() if visible in numbers)
+    if population := _POPULATION_OF.get(len(sample.initial.visible)):
+        values[population] = judged.correct
     return values
 
 

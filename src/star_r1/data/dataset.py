@@ -49,6 +49,8 @@ EXTRA_FEATURES: Final = Features(
 )
 """The columns that a dataset has only where ``generate --with`` asked for them."""
 
+_SCHEMA: Final = FEATURES.arrow_schema
+
 SAMPLE_COLUMNS: Final = ("id", "view", "initial", "changes", "rig", "vocabulary")
 """What ``row_to_sample`` needs."""
 
@@ -173,11 +175,18 @@ def read_files(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[s
             with pq.ParquetFile(path) as file:
                 _check_schema(path, file.schema_arrow)
                 for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
-                    values = [batch[name].to_pylist() for name in columns]
+                    values = [_to_list(batch[name]) for name in columns]
                     for row in zip(*values, strict=True):
                         yield dict(zip(columns, row, strict=True))
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, error) from None
+
+
+def _to_list(column: pa.Array) -> list[Any]:
+    # The same for texts as for all else, five times as fast.
+    texts = pa.types.is_string(column.type)
+    values = column.to_numpy(zero_copy_only=False).tolist() if texts else column.to_pylist()
+    return list(values)
 
 
 def shards(folder: Path) -> list[Path]:
@@ -247,7 +256,7 @@ def check_file(path: Path) -> None:
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
-    for field in FEATURES.arrow_schema:
+    for field in _SCHEMA:
         if field.name not in schema.names:
             raise UserError(f"{path}: no column {field.name!r}; it has {', '.join(schema.names)}")
         if (found := schema.field(field.name).type) != field.type:

@@ -84,7 +84,7 @@ class Scene:
         for attribute in ATTRIBUTES:
             known = self.vocabulary.values(attribute)
             for thing in self.objects:
-                if thing.attribute(attribute) not in known:
+                if getattr(thing, attribute) not in known:
                     self.vocabulary.check(attribute, thing.attribute(attribute))
 
     @property
@@ -105,8 +105,9 @@ class Scene:
         """
         try:
             rows: list[dict[str, Any]] = json.loads(text)
-            objects = (Object(**{**row, "position": _cell(row["position"])}) for row in rows)
-            return cls(tuple(objects), vocabulary)
+            for row in rows:
+                row["position"] = _cell(row["position"])
+            return cls(tuple(Object(**row) for row in rows), vocabulary)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a scene: {error}") from None
 
