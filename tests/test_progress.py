@@ -37,6 +37,19 @@ def test_in_a_terminal_a_bar_that_ends_full(monkeypatch: pytest.MonkeyPatch) -> 
     assert "took " in last
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_title_is_no_markup(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """Names of models and folders come from outside."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=100, color_system=None)
+    monkeypatch.setattr(module, "Console", lambda stderr: console)
+    monkeypatch.setattr(module, "LOG_SECONDS", 0.0)
+    with progress("Asking [/m] endpoint:m", 3, "rows") as advance:
+        advance()
+    assert "Asking [/m] endpoint:m" in screen.getvalue()
+    assert ("endpoint:m: 1/3" in screen.getvalue()) != terminal
+
+
 @pytest.mark.parametrize(
     ("done", "left", "seconds", "text"),
     [

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
@@ -44,7 +45,7 @@ def progress(title: str, total: int, unit: str = "samples", done: int = 0) -> It
             _RateColumn(unit, done),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=total, completed=done)
+            task = bar.add_task(escape(title), total=total, completed=done)
             yield lambda n=1, /: bar.advance(task, n)
         return
 
@@ -58,7 +59,8 @@ def progress(title: str, total: int, unit: str = "samples", done: int = 0) -> It
         if now - last >= LOG_SECONDS:
             last = now
             pace = _pace(finished - done, total - finished, now - started, unit)
-            console.print(f"{title}: {finished}/{total} {pace}", highlight=False, soft_wrap=True)
+            line = f"{title}: {finished}/{total} {pace}"
+            console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     yield advance
 

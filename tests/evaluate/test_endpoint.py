@@ -182,6 +182,15 @@ def test_another_setting_wants_another_folder(
     assert len(server.asked) == 1
 
 
+def test_words_of_an_endpoint_are_no_markup(
+    serve: Serve, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(always("right"))
+    server.refuse = lambda *_: (400, {"error": {"message": "[/red] no :smile: [bold]"}}, {})
+    evaluate("endpoint:[/m]", data_folder, tmp_path / "run", limit=2)
+    assert "2 did with: status 400: [/red] no :smile: [bold]" in capsys.readouterr().err
+
+
 def test_other_numbers_of_attempts_are_no_other_setting(
     serve: Serve, data_folder: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from tests.tiny import make_tiny
+from tests.tiny import SPECIAL, make_tiny
 
 from star_r1.evaluate.predictions import Completion, read_completions
 from star_r1.evaluate.run import evaluate
@@ -70,8 +70,16 @@ def sharpen(folder: Path) -> Path:
             parameter.mul_(4)
         for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
             weight.mul_(20)
+            # The local predictor never says these, a server may.
+            weight[list(never(model.config))] = 0
     model.save_pretrained(folder)
     return folder
+
+
+def never(config: Any) -> set[int]:
+    """All special tokens but those that end a completion."""
+    ends = config.text_config.eos_token_id, config.text_config.bos_token_id
+    return set(range(256, 256 + len(SPECIAL))) - set(ends)
 
 
 @pytest.fixture(scope="module", params=["mini", "Qwen/Qwen2.5-VL-3B-Instruct"])
@@ -198,7 +206,7 @@ def test_the_local_predictor_says_the_same(served: Served, greedy: Path, tmp_pat
     there = read_completions(greedy / "predictions.jsonl")
     differ = [id for id in local if local[id][0].text != there[id][0].text]
     # Random weights all but tie here and there, and then the order of summation decides.
-    assert len(differ) <= (0 if served.name == "mini" else ROWS // 4)
+    assert len(differ) <= (0 if served.name == "mini" else 2)
     for id in local.keys() - set(differ):
         first, second = local[id][0], there[id][0]
         assert first.status == second.status

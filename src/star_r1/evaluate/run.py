@@ -361,4 +361,4 @@ def _tell(
     words.append(f"next: star-r1 report {out} --out {out / 'report.html'}")
     console = Console(stderr=True)
     for line in words:
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, markup=False, emoji=False, soft_wrap=True, highlight=False)
