@@ -186,9 +186,9 @@ def test_words_of_an_endpoint_are_no_markup(
     serve: Serve, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = serve(always("right"))
-    server.refuse = lambda *_: (400, {"error": {"message": "[/red] no :smile: [bold]"}}, {})
+    server.refuse = lambda *_: (400, {"error": {"message": "[/red] no :smile:\n\x1b[2J\ud800"}}, {})
     evaluate("endpoint:[/m]", data_folder, tmp_path / "run", limit=2)
-    assert "2 did with: status 400: [/red] no :smile: [bold]" in capsys.readouterr().err
+    assert "2 did with: status 400: [/red] no :smile: \ufffd[2J\ufffd" in capsys.readouterr().err
 
 
 def test_other_numbers_of_attempts_are_no_other_setting(
@@ -379,7 +379,7 @@ def test_the_environment(
         monkeypatch.setenv("OPENAI_API_KEY", key)
         predict(questions[:1])
         assert Endpoint("m").identity["endpoint"] == server.url
-    assert keys[:2] == [f"Bearer {KEY}", "Bearer none"]
+    assert keys[:2] == [f"Bearer {KEY}", "Bearer no-key-given"]
     monkeypatch.setenv("OPENAI_BASE_URL", "")
     assert Endpoint("m").identity["endpoint"] == "https://api.openai.com/v1"
 

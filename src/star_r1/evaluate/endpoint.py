@@ -277,9 +277,10 @@ class Endpoint:
         )
 
     def _line(self, text: object) -> str:
-        """A short line, without the key: some endpoints repeat it."""
+        """A short line without the key, which some endpoints repeat, and without control codes."""
         line = " ".join(str(text).split()) or type(text).__name__
-        return line.replace(self._key, "***")[:200]
+        short = line.replace(self._key, "***")[:200]
+        return "".join(letter if letter.isprintable() else "\ufffd" for letter in short)
 
 
 class Failed(Exception):
@@ -442,7 +443,7 @@ def _read_environment() -> tuple[str, str]:
     if not (key.isascii() and key.isprintable()):  # the client would repeat it in its error
         raise UserError("OPENAI_API_KEY holds a character that no key has; copy it again")
     # Servers of one's own seldom ask for a key, but the client wants one.
-    return base or _OPENAI, key or "none"
+    return base or _OPENAI, key or "no-key-given"
 
 
 def _complete(question: Question, number: int, text: str, status: Any, **more: Any) -> Completion:
