@@ -111,7 +111,7 @@
       return [
         el('p', {}, el('button', { type: 'button', id: 'export', click: download }, 'Save answers')),
         el('p', { class: 'muted small' }, 'A predictions file. Score it by ',
-          el('code', {}, 'star-r1 score --partial --data … --predictions …'), '.'),
+          el('code', {}, 'star-r1 score --unanswered leave-out'), '.'),
         el('form', {
           class: 'seed', submit: (event) => { event.preventDefault(); enter(Number(input.value)); },
         }, el('label', { for: 'seed' }, 'Order by seed'), input, el('button', { type: 'submit' }, 'Go')),
