@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from star_r1.cli import compare, data, evaluate, look, train
+from star_r1.cli import analyze, compare, data, evaluate, explore, look, train
 from star_r1.errors import UserError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (data, train, evaluate, compare, look):
+for part in (data, train, evaluate, compare, analyze, explore, look):
     app.add_typer(part.app)
 
 _EXTRA: Final = {
@@ -40,7 +40,9 @@ _EXTRA: Final = {
 }
 """Package -> the extra of star-r1 that installs it."""
 
-_RESUMABLE: Final = ("generate", "import", "export", "train", "pretrain", "evaluate", "demo")
+_RESUMABLE: Final = (
+    *("generate", "import", "export", "train", "pretrain", "evaluate", "explore", "demo"),
+)
 """Commands that go on from what is finished when they are called again."""
 
 

@@ -74,7 +74,7 @@ def read_lines(lines: Mapping[str, Sequence[Path]]) -> dict[str, tuple[JudgedRun
         UserError: a run is missing, unfinished or damaged, its data are missing or damaged, or
             they are not those that it was evaluated on.
     """
-    runs = {folder: _read_finished(folder) for folders in lines.values() for folder in folders}
+    runs = {folder: read_finished(folder) for folders in lines.values() for folder in folders}
     data = {run.about["data"]: _Data(run) for run in reversed(runs.values())}
     with progress("Judging", sum(run.about["n"] for run in runs.values()), "rows") as advance:
         rows = {
@@ -170,7 +170,12 @@ def _fingerprint(*texts: str) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:24]
 
 
-def _read_finished(folder: Path) -> Evaluation:
+def read_finished(folder: Path) -> Evaluation:
+    """Read the folder of an evaluation.
+
+    Raises:
+        UserError: it is missing, unfinished, something else or damaged.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
     if not (folder / "metrics.json").exists():

@@ -1,0 +1,62 @@
+"""Folders of evaluations and trainings -> what their reasonings do."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from star_r1.analyze.along import is_training, read_curves
+from star_r1.analyze.summary import DEFINITION, Read, read_run, summarize
+from star_r1.evaluate.compare import name_lines
+from star_r1.evaluate.paired import read_finished
+from star_r1.progress import progress
+from star_r1.provenance import provenance
+
+
+def analyze(arguments: Sequence[str], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+    """Read all completions of some runs.
+
+    Args:
+        arguments: run folders, as ``compare.name_lines`` takes them; of ``star-r1 evaluate``, and
+            of ``star-r1 train grpo``, whose sampled completions are read step by step.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        ``lines``: name -> ``summary.summarize`` of the rows of its evaluations together, and
+        ``runs``, their folders with model and data; ``trainings``: name -> ``along.read_curves``;
+        ``definition`` of a correspondence; and where all of it comes from.
+
+    Raises:
+        UserError: a folder is missing, unfinished, neither of these, or damaged; or its data are.
+    """
+    lines: dict[str, Any] = {}
+    trainings: dict[str, Any] = {}
+    for name, folders in name_lines(arguments).items():
+        if all(map(_is_only_training, folders)):
+            for folder in folders:
+                of = name if len(folders) == 1 else f"{name} ({folder})"
+                trainings[of] = read_curves(folder)
+            continue
+        runs = [read_finished(folder) for folder in folders]
+        rows: list[list[Read]] = []
+        with progress(f"Reading {name}", sum(run.about["n"] for run in runs), "rows") as advance:
+            for run in runs:
+                for row in read_run(run):
+                    rows.append(row)
+                    advance()
+        asked = [
+            {"folder": str(run.folder), "model": run.about.get("model"), "data": run.about["data"]}
+            for run in runs
+        ]
+        lines[name] = {"runs": asked, **summarize(rows, seed, resamples)}
+    return {
+        "lines": lines,
+        "trainings": trainings,
+        "definition": DEFINITION,
+        "seed": seed,
+        **provenance(),
+    }
+
+
+def _is_only_training(folder: Path) -> bool:
+    return is_training(folder) and not (folder / "metrics.json").exists()

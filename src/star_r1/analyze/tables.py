@@ -1,0 +1,117 @@
+"""An analysis as tables for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+
+from star_r1.analyze.summary import PAPER, SHARES
+from star_r1.evaluate.tables import Cell, Row, Table, to_terminal
+from star_r1.tvr.vocabulary import ATTRIBUTES
+
+_GROUPS: Final = ("overall", "id", "ood")
+_NAMES: Final = {"overall": "overall", "id": "ID", "ood": "OOD"}
+_FIELDS: Final = {
+    "tacc": "TAcc, %",
+    "mentioned": "objects mentioned",
+    "compared": "objects compared",
+    "coverage": "coverage, %",
+    "complete": "all objects compared, %",
+    "correspondence": "with a correspondence, %",
+    "corresponding": "objects with one, %",
+    "follows": "answer follows, %",
+    "in_order": "in order of index, %",
+    "words": "words",
+    "invented_all": "invented changes",
+    "missed_all": "missed changes",
+}
+_STEPS: Final = 8
+"""Steps of a training that are shown, evenly spread."""
+
+
+def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
+    """Print what ``analyze`` found: the lines side by side, then the trainings."""
+    lines, trainings = analysis["lines"], analysis["trainings"]
+    tables = [_what(lines), _errors(lines), _by_length(lines)] if lines else []
+    tables += [_curves(name, steps) for name, steps in trainings.items()]
+    for table in tables:
+        for part in to_terminal(table, console):
+            console.print(part)
+        console.print()
+    if lines:
+        reported = ", ".join(f"{_NAMES[group]} {share:.0%}" for group, share in PAPER.items())
+        console.print(
+            f"[dim]Correspondence: {analysis['definition']}. STAR-R1 7B in the paper: {reported} "
+            "(reported; how they were counted is not known). In brackets: 95% bootstrap intervals "
+            "over rows.[/dim]"
+        )
+
+
+def _what(lines: Mapping[str, Any]) -> Table:
+    rows = []
+    for field, name in _FIELDS.items():
+        rows.append(Row(name, tuple(Cell() for _ in _GROUPS), "heading"))
+        rows += [
+            Row(line, tuple(_cell(found["groups"][group][field], field) for group in _GROUPS))
+            for line, found in lines.items()
+        ]
+    return Table("What the reasonings do", tuple(_NAMES[group] for group in _GROUPS), tuple(rows))
+
+
+def _errors(lines: Mapping[str, Any]) -> Table:
+    attributes = (*ATTRIBUTES, "position")
+    kinds = ("invented", "missed")
+    shown = [
+        attribute
+        for attribute in attributes
+        if any(found["groups"]["overall"][f"missed_{attribute}"]["n"] for found in lines.values())
+    ]
+    rows = []
+    for attribute in shown:
+        rows.append(Row(attribute, (Cell(), Cell()), "heading"))
+        for line, found in lines.items():
+            group = found["groups"]["overall"]
+            cells = (_cell(group[f"{kind}_{attribute}"], kind) for kind in kinds)
+            rows.append(Row(line, tuple(cells)))
+    return Table("Errors an answer, by attribute", kinds, tuple(rows))
+
+
+def _by_length(lines: Mapping[str, Any]) -> Table:
+    rows = []
+    for line, found in lines.items():
+        r = found["length_and_right"]
+        head = "" if r is None else f"r = {r:+.2f}"
+        rows.append(Row(line, (Cell((head,)), Cell()), "heading"))
+        for part in found["by_length"]:
+            label = f"{part['from']:g} to {part['to']:g} words"
+            rows.append(Row(label, (_cell(part["tacc"], "tacc"), Cell((f"{part['tacc']['n']}",)))))
+        for part in found["by_coverage"]:
+            label = f"coverage {part['from']:.0%} to {part['to']:.0%}"
+            rows.append(Row(label, (_cell(part["tacc"], "tacc"), Cell((f"{part['tacc']['n']}",)))))
+    return Table("TAcc by length and by coverage", ("TAcc, %", "completions"), tuple(rows))
+
+
+def _curves(name: str, steps: Sequence[Mapping[str, float]]) -> Table:
+    last = len(steps) - 1
+    shown = [steps[round(k * last / max(_STEPS - 1, 1))] for k in range(min(_STEPS, len(steps)))]
+    fields = [field for field in steps[0] if field not in ("step", "n")]
+    rows = [
+        Row(
+            _FIELDS.get(field, field),
+            tuple(Cell((_number(step[field], field),) if field in step else ()) for step in shown),
+        )
+        for field in fields
+    ]
+    heads = tuple(f"step {step['step']:g}" for step in shown)
+    return Table(f"Along the training of {name}", heads, tuple(rows))
+
+
+def _cell(measured: Mapping[str, Any], field: str) -> Cell:
+    if measured["value"] is None:
+        return Cell(("-",))
+    low, high = (_number(bound, field) for bound in measured["ci95"])
+    return Cell((_number(measured["value"], field), f"[{low}, {high}]"))
+
+
+def _number(value: float, field: str) -> str:
+    return f"{100 * value:.1f}" if field in SHARES else f"{value:.2f}"
