@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.index import Index, Integers, build_index, read_part
+from star_r1.evaluate.index import Index, Integers, Part, build_index, read_part
 from star_r1.evaluate.predictions import (
     SHOWN_FAULTS,
     STATUSES,
@@ -39,6 +39,8 @@ Record: TypeAlias = dict[str, Any]
 
 _BYTES_A_PROCESS: Final = 16 << 20
 """Of predictions: more are read by several processes, which take a second to start."""
+_MOST_PROCESSES: Final = 4
+"""Each takes some 200 MB."""
 _BYTES_A_PART: Final = 8 << 20
 _FILES_A_PART: Final = 64
 
@@ -68,8 +70,8 @@ def score_file(
             broken lines. ``wrong``: the missing completions count as empty ones that failed.
             ``leave-out``: the rows are not scored. With both, broken lines are passed over, and
             stderr says how many lines and rows that were.
-        processes: that share the work; None for as many as there are cores, for large files. It
-            does not change the result.
+        processes: that share the work; None for one, and for large files as many as there are
+            cores, at most four. The result does not depend on it.
 
     Returns:
         group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score`` and
@@ -87,27 +89,12 @@ def score_file(
     size = _size(predictions)
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        processes = max(1, min(cores, size // _BYTES_A_PROCESS))
+        processes = max(1, min(cores, _MOST_PROCESSES, size // _BYTES_A_PROCESS))
     step = max(1, min(_FILES_A_PART, len(files) // (8 * processes)))
     pieces = [files[n : n + step] for n in range(0, len(files), step)]
     with _workers(processes) as work:
-        rows: dict[str, int] = {}
-        ends = [0]
-        for ids in work(_read_ids, pieces):
-            rows.update((id, ends[-1] + n) for n, id in enumerate(ids))
-            ends.append(ends[-1] + len(ids))
-        if len(rows) < ends[-1]:
-            raise UserError(f"{data}: two rows have one id; 'star-r1 verify {data}' says more")
-
-        ranges = [
-            (predictions, start, min(start + _BYTES_A_PART, size))
-            for start in range(0, size, _BYTES_A_PART)
-        ]
-        with progress(f"Reading {predictions.name}", size >> 20, "MB") as advance:
-            parts = _counted(
-                work(_read_range, ranges), advance, [_BYTES_A_PART >> 20] * len(ranges)
-            )
-            index = build_index(predictions, parts, rows)
+        rows, ends = _read_rows(data, pieces, work)
+        index = _read_index(predictions, size, rows, work)
         several = max(1, int(index.counts.max(initial=0)))
         few = np.flatnonzero(index.counts < several)
         if unanswered == "fail":
@@ -131,8 +118,10 @@ def score_file(
         ]
         scorer = Scorer(several, metrics)
         with progress("Scoring", ends[-1], "rows") as advance:
-            for part in _counted(work(_score_piece, tasks), advance, np.diff(ends).tolist()):
+            # In order, so that sums and intervals do not depend on who is first.
+            for task, part in zip(tasks, work(_score_piece, tasks), strict=True):
                 scorer.extend(part)
+                advance(len(task.counts))
     return scorer.record(seed=0)
 
 
@@ -257,6 +246,67 @@ class _Piece:
     unanswered: Unanswered
 
 
+class _Map(Protocol):
+    """The builtin ``map``, or that of a pool of processes."""
+
+    def __call__(self, work: Callable[[T], Result], tasks: Iterable[T], /) -> Iterator[Result]:
+        """The results, in the order of the tasks."""
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[_Map]:
+    """``map`` by so many processes."""
+    if processes == 1:
+        yield map
+        return
+    from star_r1.data.workers import open_pool
+
+    with open_pool(processes) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, perhaps for lack of memory; try with more of it"
+            ) from None
+
+
+def _read_rows(
+    data: Path, pieces: Sequence[Sequence[Path]], work: _Map
+) -> tuple[dict[str, int], list[int]]:
+    """The number of each row by its id, and where the rows of each piece end, from 0."""
+    rows: dict[str, int] = {}
+    ends = [0]
+    for ids in work(_read_ids, pieces):
+        rows.update((id, ends[-1] + n) for n, id in enumerate(ids))
+        ends.append(ends[-1] + len(ids))
+    if len(rows) < ends[-1]:
+        raise UserError(f"{data}: two rows have one id; 'star-r1 verify {data}' says more")
+    return rows, ends
+
+
+def _read_ids(files: Sequence[Path]) -> list[str]:
+    from star_r1.data.dataset import read_files
+
+    return [row["id"] for row in read_files(files, ["id"])]
+
+
+def _read_index(predictions: Path, size: int, rows: Mapping[str, int], work: _Map) -> Index:
+    starts = range(0, size, _BYTES_A_PART)
+    ranges = [(predictions, start, min(start + _BYTES_A_PART, size)) for start in starts]
+    with progress(f"Reading {predictions.name}", len(ranges), "pieces of 8 MB") as advance:
+
+        def parts() -> Iterator[Part]:
+            for part in work(_read_range, ranges):
+                yield part
+                advance()
+
+        return build_index(predictions, parts(), rows)
+
+
+def _read_range(place: tuple[Path, int, int]) -> Part:
+    return read_part(*place)
+
+
 def _score_piece(piece: _Piece) -> Scorer:
     from star_r1.data.dataset import SAMPLE_COLUMNS, read_files, row_to_sample
 
@@ -272,44 +322,6 @@ def _score_piece(piece: _Piece) -> Scorer:
             failed = [Completion(row["id"], "", status="failed")] * missing
             scorer.add(row_to_sample(row), [*map(read_line, lines), *failed])
     return scorer
-
-
-def _read_ids(files: Sequence[Path]) -> list[str]:
-    from star_r1.data.dataset import read_files
-
-    return [row["id"] for row in read_files(files, ["id"])]
-
-
-def _read_range(place: tuple[Path, int, int]) -> Any:
-    return read_part(*place)
-
-
-@contextmanager
-def _workers(
-    processes: int,
-) -> Iterator[Callable[[Callable[[T], Result], Iterable[T]], Iterator[Result]]]:
-    """``map``, by so many processes."""
-    if processes == 1:
-        yield map
-        return
-    from star_r1.data.workers import open_pool
-
-    with open_pool(processes) as pool:
-        try:
-            yield pool.map
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, perhaps for lack of memory; try with more of it"
-            ) from None
-
-
-def _counted(
-    results: Iterable[T], advance: Callable[[int], None], sizes: Sequence[int]
-) -> Iterator[T]:
-    """The results, each counted by its size as it comes."""
-    for result, size in zip(results, sizes, strict=True):
-        yield result
-        advance(size)
 
 
 def _size(predictions: Path) -> int:
