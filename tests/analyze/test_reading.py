@@ -37,6 +37,28 @@ SCENES = {
         },
         "2.color.green, 4.size.large, 9.material.metal, 6.shape.sphere",
     ),
+    "C": (
+        {
+            0: "large blue rubber cylinder",
+            3: "small purple glass sphere",
+            4: "medium gray metal sphere",
+            5: "small green metal cube",
+            7: "large red rubber cube",
+            8: "medium yellow glass cylinder",
+        },
+        "3.color.brown, 4.material.glass, 5.size.large, 7.shape.cylinder",
+    ),
+    "D": (
+        {
+            2: "small cyan metal cube",
+            4: "large purple rubber sphere",
+            5: "medium blue glass cylinder",
+            6: "small brown rubber cube",
+            8: "large gray glass sphere",
+            9: "medium red metal cylinder",
+        },
+        "2.material.rubber, 4.color.green, 5.size.small, 9.shape.sphere",
+    ),
 }
 EXAMPLES = [
     json.loads(line)

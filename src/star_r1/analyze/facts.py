@@ -20,16 +20,20 @@ class Facts:
     sample: Sample
     sentence: int = 0
     corrected: int = -1
-    """The sentence that last said "wait" or "no": what was stated before it may be replaced."""
+    """The number of ``recent`` statements when the text last said "wait" or "no": they may be
+    replaced."""
     mentioned: dict[int, int] = field(default_factory=dict)
     compared: dict[int, int] = field(default_factory=dict)
     corresponding: dict[int, int] = field(default_factory=dict)
     stated: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    """Index, attribute -> values, each with its place in ``recent``."""
     before: dict[tuple[int, str], str] = field(default_factory=dict)
     unplaced: dict[tuple[int, str], str] = field(default_factory=dict)
     """How a thing looks, where the text does not say in which picture."""
     recent: list[tuple[int, tuple[int, str], str]] = field(default_factory=list)
     """What was stated or found, in order: the sentence, the key of ``stated``, and the value."""
+    taken_back: int = 0
+    """So many of ``recent`` were looked at to be taken back."""
     latest: dict[int, int] = field(default_factory=dict)
     """The last sentence that spoke of an object in the final picture."""
 
@@ -40,6 +44,7 @@ class Facts:
     def compare(self, index: int) -> None:
         """Note that an object was looked at in both pictures."""
         self.compared.setdefault(index, self.sentence)
+        self.latest[index] = self.sentence
 
     def correspond(self, index: int) -> None:
         """Note that an object was found in the final picture."""
@@ -66,7 +71,6 @@ class Facts:
     def say_after(self, index: int, attribute: str, value: str) -> None:
         """Note how the text says that an object is at the end; a change, if it was different."""
         self.compare(index)
-        self.latest[index] = self.sentence
         key = index, attribute
         if self.corrected >= 0:
             self._replace(key)
@@ -79,7 +83,7 @@ class Facts:
         self._state((change.index, change.attribute), change.value)
 
     def _state(self, key: tuple[int, str], value: str) -> None:
-        self.stated.setdefault(key, {}).setdefault(value, self.sentence)
+        self.stated.setdefault(key, {}).setdefault(value, len(self.recent))
         self.recent.append((self.sentence, key, value))
 
     def say_same(self, index: int, attribute: str | None) -> None:
@@ -112,7 +116,6 @@ class Facts:
                     self._state(new, value)
         if self.compared.pop(thing, None) is not None:
             self.compare(index)
-            self.latest[index] = self.sentence
         if self.corresponding.pop(thing, None) is not None and found:
             self.correspond(index)
 
@@ -126,14 +129,20 @@ class Facts:
         """Drop what this sentence stated of an object."""
         for name in _NAMES:
             values = self.stated.get((index, name), {})
-            for value in [value for value, at in values.items() if at == self.sentence]:
+            for value in [v for v, at in values.items() if self.recent[at][0] == self.sentence]:
                 del values[value]
+
+    def correct(self) -> None:
+        """Note that the text says "wait" or "no"."""
+        self.corrected = len(self.recent)
 
     def take_back(self) -> None:
         """Drop what the sentence before the correction stated and found."""
         last = self.sentence - 1
-        while self.recent and self.recent[-1][0] >= last:
-            _, key, value = self.recent.pop()
+        start, self.taken_back = self.taken_back, len(self.recent)
+        for sentence, key, value in self.recent[start:]:
+            if sentence < last:
+                continue
             if value:
                 self.stated.get(key, {}).pop(value, None)
             elif self.corresponding.get(key[0]) == last:

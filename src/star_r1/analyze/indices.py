@@ -20,7 +20,7 @@ _COUNTED: Final = frozenset(
 _COUNTING: Final = frozenset(
     (
         *("step", "steps", "part", "point", "option", "figure", "stage", "phase", "pass", "round"),
-        *("section", "row", "number", "total", "count", "checked", "at", "about", "the", "all"),
+        *("section", "row", "total", "count", "checked", "at", "about", "the", "all"),
         *("picture", "image", "view", "camera", "these", "those", "least", "most", "found"),
     )
 )
@@ -94,13 +94,17 @@ class Numbers:
             and role_at(words, place + 2) in (*_BREAKS, "arrow")
         ):
             return True  # "5 cyan, 3 metal"
+        if after_role == "value" and role_at(words, place + 2) == "arrow":
+            return True
         if before_role == "mark" and after in (":", "="):
             return role_at(words, place + 2) != "number"
         if before_role in ("same", "changed") and (after_role in _BREAKS or after_role == "number"):
             return True
         if before == ":" and (
-            role_at(words, place - 2) in ("same", "changed", "blanket") or self._lists(place)
+            role_at(words, place - 2) in ("same", "changed", "blanket") or self._lists(place, 2)
         ):
+            return True
+        if self._lists(place, 3):
             return True
         if before_role in _NOUNLIKE or before in _BEFORE_NOUN:
             return after_role in _BREAKS or (before_role == "except" and after_role != "noun")
@@ -128,6 +132,8 @@ class Numbers:
             return self.words[place - 1].start + 1 == self.words[place].start
         for back in range(1, 4):
             role, text = role_at(self.words, place - back), text_at(self.words, place - back)
+            if text == "number" and text_at(self.words, place - back - 1) in _COUNTING - {"the"}:
+                return False
             if role == "label" or (role == "noun" and not text.startswith("one")):
                 plural = is_plural(self.words[place - back])
                 colon = text_at(self.words, place - back + 1) == ":"
@@ -151,16 +157,17 @@ class Numbers:
         ):
             joined |= is_digit(self.words, ahead)
             ahead += 1
-        return joined and role_at(self.words, ahead) in _SAYS
+        ends = role_at(self.words, ahead) in _SAYS or text_at(self.words, ahead) == ":"
+        return joined and ends
 
-    def _lists(self, place: int) -> bool:
-        """Whether indices of the table follow, parted by commas."""
+    def _lists(self, place: int, least: int) -> bool:
+        """Whether so many indices of the table follow, parted by commas."""
         found: list[int] = []
         while is_digit(self.words, place) and len(found) <= N_OBJECTS:
             found.append(int(self.words[place].text))
             place += 1 + (text_at(self.words, place + 1) == ",")
         distinct = len(set(found)) == len(found) and set(found) <= set(self.things)
-        return len(found) > 1 and distinct and role_at(self.words, place) in _BREAKS
+        return len(found) >= least and distinct and role_at(self.words, place) in _BREAKS
 
     def _closes(self, place: int) -> bool:
         """Whether only numbers and what joins them follow until a bracket closes, or a value."""

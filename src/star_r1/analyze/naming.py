@@ -6,7 +6,14 @@ from star_r1.analyze.items import Reference, role_at, text_at
 from star_r1.analyze.sides import Spoken
 from star_r1.analyze.statements import Statements
 from star_r1.analyze.story import Indices
-from star_r1.analyze.syntax import VERBS, begins_line, follows_index, has_verb, is_landmark
+from star_r1.analyze.syntax import (
+    VERBS,
+    begins_line,
+    follows_index,
+    has_verb,
+    is_landmark,
+    is_measure,
+)
 from star_r1.tvr.vocabulary import N_OBJECTS
 
 _MOST_SUBJECTS: Final = 2 * N_OBJECTS
@@ -20,10 +27,11 @@ class Naming(Statements):
         side = self.sides[n]
         if reference.indices:
             self._mention(reference.indices, reference.start)
-        if is_landmark(self.items, n):
+        measure = is_measure(self.items, n)
+        if measure or is_landmark(self.items, n):
             if not reference.indices:
                 self._name(self.story.resolve(reference, side), reference)
-            self._put(side)
+            self._put("" if measure else side)
         elif reference.indices:
             self._refer_by_index(n, reference, side)
         else:
@@ -40,8 +48,11 @@ class Naming(Statements):
             return
         if self.inside:
             return
+        if self.pending and self.group and role_at(self.items, n + 1) in ("value", "arrow"):
+            self._judge(tuple(self.group), self.pending)  # "same 0, 8; 3 brown"
+            self.pending, self.group = "", []
         starts = text_at(self.items, n + 1) in ("that", "which", "who", ":") or self.likewise
-        starts |= role_at(self.items, n + 1) in VERBS
+        starts |= role_at(self.items, n + 1) in VERBS or role_at(self.items, n + 2) == "arrow"
         if telling and self.subject and self.named and not self.pending and not starts:
             return  # "object 3 looks like object 5"
         self._add(reference.indices, side)
@@ -49,7 +60,7 @@ class Naming(Statements):
             self._describe(reference.indices, reference, side)
 
     def _refer_by_phrase(self, n: int, phrase: Reference, side: Spoken) -> None:
-        definite = text_at(self.items, n - 1) == "the"
+        definite = text_at(self.items, n - 1) in ("the", "this", "that")
         silent = self.negated or self.hushed
         if silent and not definite:
             return
@@ -78,6 +89,7 @@ class Naming(Statements):
             if self.hushed and index is not None:
                 self._add((index,), side)
         elif phrase.plural:
+            self.story.named = []
             self._add((), side)
         elif index is None or (
             side == "after" and not (definite and phrase.fits(self.story.initial[index]))
@@ -86,8 +98,13 @@ class Naming(Statements):
             self._add((thing,), side)
             self._describe((thing,), phrase, side)
         else:
+            for thing in self.story.last:
+                if thing < 0 and self.story.things[-thing - 1][1] == index and side == "before":
+                    self._settle((thing,), True)
             self._name(index, phrase)
             self._add((index,), side)
+            if self.exists and self.placed and side == "after":
+                self.facts.correspond(index)
 
     def _add(self, indices: Indices, side: Spoken) -> None:
         """Name a subject."""
@@ -108,7 +125,8 @@ class Naming(Statements):
 
     def _describes(self, n: int, phrase: Reference, side: Spoken, target: Indices) -> bool:
         """Whether a phrase says how the target looks, rather than names another thing."""
-        if not target or (self.pending and self.subject is None):
+        many = phrase.plural and len(target) == 1
+        if not target or many or (self.pending and self.subject is None):
             return False
         if self.inside is not None or follows_index(self.items, n):
             return True
@@ -116,8 +134,9 @@ class Naming(Statements):
             return False
         if self.exists and self._found_again(n, phrase, side, target):
             return True
-        corrects = self.facts.corrected == self.facts.sentence
-        if corrects and text_at(self.items, n - 1) == "the":
+        if self.sentence.question and self.subject is None and self.phase == "telling":
+            return False  # "Is the cube ...?"
+        if self.corrects and text_at(self.items, n - 1) == "the":
             return False  # "no, that is the cylinder"
         if self.phase == "telling":
             return self.connected
@@ -127,8 +146,9 @@ class Naming(Statements):
             return single and (side, self.first_side) == ("after", "before") and agreement >= 0.5
         if has_verb(self.items, n):
             return self._about(target) and side == "after" and agreement > 0
-        if single and "shape" not in phrase.traits and text_at(self.items, n - 1) in ("a", "an"):
-            return True  # "..., a small one"
+        short = "shape" not in phrase.traits or (len(phrase.traits) == 1 and target[0] >= 0)
+        if single and short and text_at(self.items, n - 1) in ("a", "an"):
+            return True  # "..., a small one", "so a sphere"
         return self._found_again(n, phrase, side, target)
 
     def _found_again(self, n: int, phrase: Reference, side: Spoken, target: Indices) -> bool:
@@ -139,4 +159,6 @@ class Naming(Statements):
         if self._about(target):
             return final or self.connected
         definite = text_at(self.items, n - 1) == "the"
+        if self.instead and not definite:
+            return True
         return final and not definite and self.story.agreement(phrase, target[0]) > 0

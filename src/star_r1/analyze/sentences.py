@@ -42,7 +42,7 @@ def split_sentences(items: Sequence[Item], text: str) -> Iterator[Sentence]:
     section: Spoken = ""
     columns: dict[int, Spoken] = {}
     for line in _lines(items):
-        if _text(line[0]) == "|":
+        if _text(line[0]) == "|" or (_is_cell(line) and sum(_text(i) == "|" for i in line) > 1):
             yield from _row(line, columns)
             continue
         columns = {}
@@ -122,6 +122,11 @@ def _heading_side(line: Sequence[Item]) -> Spoken:
     sides = {item.value for item in line if isinstance(item, Word) and item.role == "picture"}
     sides |= {item.value for item in line if isinstance(item, Word) and item.role == "time"}
     return sides.pop() if len(sides) == 1 else ""  # type: ignore[return-value]
+
+
+def _is_cell(line: Sequence[Item]) -> bool:
+    """Whether a line begins with an index or word that a bar follows."""
+    return len(line) > 1 and "|" in (_text(line[1]), _text(line[-1]))
 
 
 def _row(line: Sequence[Item], columns: dict[int, Spoken]) -> Iterator[Sentence]:

@@ -167,7 +167,8 @@ class _Sides:
             item = self.items[place]
             if isinstance(item, Word) and item.text in ("(", ")", "[", "]"):
                 continue
-            if not is_description(item) or place in self.marked:
+            index = isinstance(item, Reference) and not item.traits
+            if not is_description(item) or index or place in self.marked:
                 break
             self.sides[place] = "before"
             self.after_before = True

@@ -46,6 +46,9 @@ class Statements:
         self.loose: dict[tuple[int, str], str] = {}
         self.first_side: Spoken = ""
         self.named, self.changing = False, story.changing
+        self.instead = False  # what is found next stands for the subject
+        self.corrects = False
+        self.contrast = False  # "no longer a cube": what follows "but" is new
         self._begin_part()
 
     def _begin_part(self) -> None:
@@ -53,7 +56,7 @@ class Statements:
         self.hushed = False  # what comes is not said
         self.negated = False
         self.exists = False  # "there is"
-        self.instead = False
+        self.placed = False  # a place was told
         self.excepting = False
         self.likewise = False
 
@@ -74,8 +77,8 @@ class Statements:
             return "after"
         if not self.story.differs(phrase, target[0]):
             return ""
-        now = self.exists or self.changing or (not self.named and self.story.is_now(target[0]))
-        return "after" if now else ""
+        now = self.exists or self.changing or self.corrects or self.contrast
+        return "after" if now or (not self.named and self.story.is_now(target[0])) else ""
 
     def _describe(self, target: Indices, phrase: Reference, side: Spoken) -> None:
         if self.hushed or self.negated:

@@ -43,17 +43,24 @@ def has_verb(items: Sequence[Item], n: int) -> bool:
 
 
 def is_landmark(items: Sequence[Item], n: int) -> bool:
-    """Whether reference ``n`` only tells a place or a measure: "behind the red cube"."""
+    """Whether reference ``n`` only tells a place: "behind the red cube"."""
     place = n - 1
     while text_at(items, place) in ("the", "a", "an", "object", "of"):
         place -= 1
     role, text = role_at(items, place), text_at(items, place)
-    if text == "as":  # "as small as the sphere"
-        return role_at(items, place - 1) == "value"
     if role == "place":
         of = any(text_at(items, between) == "of" for between in range(place + 1, n))
         return of or text in ("behind", "near")
-    return role == "beside" or text == "than"
+    return role == "beside"
+
+
+def is_measure(items: Sequence[Item], n: int) -> bool:
+    """Whether reference ``n`` is what something is compared with: "as small as the sphere"."""
+    place = n - 1
+    while text_at(items, place) in ("the", "a", "an", "object"):
+        place -= 1
+    as_it = text_at(items, place) == "as" and role_at(items, place - 1) == "value"
+    return as_it or text_at(items, place) == "than"
 
 
 def scope(items: Sequence[Item], n: int) -> list[str]:

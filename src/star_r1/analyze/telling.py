@@ -47,22 +47,22 @@ class _Telling(Naming):
         self.story.close(self.sentence, about, self.topic, self.named, self.judged)
 
     def _value(self, n: int, word: Word) -> None:
-        if self.hushed or self.negated:
+        if self.hushed:
             return
         self._verb()
         target = self._target
+        if self.negated:
+            for index in target:
+                if self.facts.was(index, word.attribute) == word.value:
+                    self.facts.compare(index)  # "is not red any more"
+                    self.contrast = True
+            return
         for index in self._settle(target, True) if self.sides[n] == "before" else target:
             side, key = self.sides[n], (index, word.attribute)
             if not side and self.facts.was(*key) != word.value:
-                indexed = role_at(self.items, n - 1) == "reference"  # "3 metal"
-                if self.changing or indexed or self.story.is_now(index):
-                    side = "after"
-                else:
-                    self.loose[key] = word.value
+                side = "after"  # what the table does not say, the text must have seen
             if side:
                 self._say(index, word.attribute, word.value, side)
-            if side == "before" and (loose := self.loose.pop(key, word.value)) != word.value:
-                self._say(index, word.attribute, loose, "after")  # "cyan instead of yellow"
 
     def _attribute(self, n: int, word: Word) -> None:
         """An attribute alone behind an index: "3 material"."""
@@ -75,6 +75,10 @@ class _Telling(Naming):
             self._judge(tuple(self.group), "changed")
 
     def _place(self, n: int, word: Word) -> None:
+        self.placed = True
+        named = self.phase == "naming" and role_at(self.items, n - 1) == "reference"
+        if named and self.sides[n] == "after" and self.group and self.group[-1] >= 0:
+            self.facts.correspond(self.group[-1])  # "object 6 next to it, ..."
         if self.phase != "naming" or self.inside is not None:
             self._put(self.sides[n])
 
@@ -91,7 +95,8 @@ class _Telling(Naming):
             return
         attributes = scope(self.items, n)
         self._judge(self._target, verdict, attributes)
-        if verdict == "same" and not attributes and role_at(self.items, n + 1) in CLOSING:
+        plain = word.text.isalpha() and not attributes
+        if verdict == "same" and plain and role_at(self.items, n + 1) in CLOSING:
             for index in self._target:  # "small cube now large cube same": the verdict decides
                 self.facts.withdraw(index)
 
@@ -153,6 +158,7 @@ class _Telling(Naming):
 
     def _connect(self, n: int, word: Word) -> None:
         self.connected = True
+        self.contrast |= word.role == "from"
         if word.role == "to" and role_at(self.items, n - 1) == "reference":
             self._verb()  # "I match object 3 to ..."
         described = role_at(self.items, n + 1) in ("reference", "value")
@@ -174,9 +180,9 @@ class _Telling(Naming):
                 self.phase = "open"
                 self.topic = self.subject or () if word.text == ":" else self.topic
             self.connected = True
-        elif word.text in (",", "—", "|") and self.inside is None:
+        elif word.text in (",", "—", "–", "|") and self.inside is None:
             self._part(n, word)
-        elif word.text == "=" and role_at(self.items, n + 1) in CLOSING:
+        elif word.text == "=" and role_at(self.items, n + 1) in CLOSING | {"reference"}:
             self._verdict(n, word)
 
     def _open_things(self) -> Indices | None:
@@ -185,8 +191,12 @@ class _Telling(Naming):
 
     def _part(self, n: int, word: Word) -> None:
         """A comma or "but": another subject may follow."""
+        contrast = word.text == "but" and (self.contrast or self.judged == "same")
         self._begin_part()
-        self._and(n, word)
+        if contrast and self.phase == "telling":
+            self.connected = self.changing = True  # "no longer a cube but a cylinder"
+        else:
+            self._and(n, word)
 
     def _and(self, n: int, word: Word) -> None:
         if self.inside is None and self.phase == "telling":
@@ -195,11 +205,19 @@ class _Telling(Naming):
     def _pronoun(self, n: int, word: Word) -> None:
         if self.phase == "naming" or self.inside is not None:
             return
-        if word.text == "it's" or text_at(self.items, n + 1) == "'s":
+        if self.phase == "telling" and word.text in ("that", "this"):
+            return  # "it shows that ..."
+        if word.text == "it 's" or text_at(self.items, n + 1) == "'s":
             self._predicate(n, word)
         after = role_at(self.items, n + 1)
-        if word.text == "both" and after not in ("pronoun", "attribute", "article", "value"):
-            self.subject = tuple(dict.fromkeys(reversed(self.story.named)))[:2]
+        if word.text in ("both", "all three") and after not in (
+            "pronoun",
+            "attribute",
+            "article",
+            "value",
+        ):
+            count = 2 if word.text == "both" else 3
+            self.subject = tuple(dict.fromkeys(reversed(self.story.named)))[:count]
             self.phase = "telling"
         elif self.subject is None:
             self.subject = self.story.last
@@ -239,8 +257,13 @@ class _Telling(Naming):
         self.instead |= word.text in _INSTEAD
         self.hushed |= self.negated  # "I cannot find"
 
+    def _instead(self, n: int, word: Word) -> None:
+        self.instead = True
+
     def _yes(self, n: int, word: Word) -> None:
-        if n == 0:
+        if self.sentence.row:
+            self._judge(self._target, "changed")
+        elif n == 0:
             for index in self.story.asked:
                 self.facts.compare(index)
 
@@ -254,7 +277,8 @@ class _Telling(Naming):
             self.negated = True
 
     def _wait(self, n: int, word: Word) -> None:
-        self.facts.corrected = self.facts.sentence
+        self.facts.correct()
+        self.corrects = True
 
     def _take_back(self, n: int, word: Word) -> None:
         self.facts.take_back()
@@ -290,6 +314,7 @@ _HANDLERS: Final[dict[str, Callable[[_Telling, int, Word], None]]] = {
     "nor": _Telling._nor,
     "also": _Telling._also,
     "exist": _Telling._exist,
+    "instead": _Telling._instead,
     "yes": _Telling._yes,
     "no": _Telling._no,
     "wait": _Telling._wait,

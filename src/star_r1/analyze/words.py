@@ -35,6 +35,7 @@ Role: TypeAlias = Literal[
     "camera",  # the viewpoint: nothing that is said of it is said of an object
     "doubt",  # if, whether: what follows is not said
     "reason",  # perspective: why something only looks different
+    "instead",  # what is found after this stands for what it was
     "exist",  # there is, I see
     "and",
     "but",
@@ -106,7 +107,8 @@ _SECOND: Final = ("second", "final", "2nd", "last", "later", "new", "after", "ot
 
 
 def _all(role: Role, texts: str, attribute: str = "", value: str = "") -> dict[str, Meaning]:
-    return dict.fromkeys(texts.split(", "), (role, attribute, value))
+    """Each of the texts means the same; "'s" is a word of its own, as ``lex`` has it."""
+    return dict.fromkeys(texts.replace("'s", " 's").split(", "), (role, attribute, value))
 
 
 def _pictures() -> dict[str, Meaning]:
@@ -131,7 +133,7 @@ def _pictures() -> dict[str, Meaning]:
 
 _PLAIN: Final[dict[str, Meaning]] = {
     **_all("noun", "object, objects, one, ones, thing, things, item, items, obj, objs, obj."),
-    **_all("label", "index, indices, idx, idx., id, ids, no., nr."),
+    **_all("label", "index, indices, idx, idx., id, ids, no., nr., number"),
     **_all("attribute", "col", "color"),
     **_all("attribute", "mat", "material"),
     **_all("attribute", "color, colors, colour, colours, colored, coloured", "color"),
@@ -146,18 +148,21 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("time", "formerly, before, at first, at the start", value="before"),
     **_all("time", "finally", value="after"),
     **_all("time", "now, final, currently, after, afterwards, at the end", value="after"),
-    **_all("past", "was, were, had been, used to be, had, being"),
+    **_all("past", "was, were, had been, used to be, had"),
     **_all("present", "shows, shows up, ends up, comes, lies, placed, appearing"),
+    **_all("present", "find it, found it, see it"),
     **_all("present", "found, visible, located, sits, stands, lies, standing, sitting, seen"),
-    **_all("present", "is, are, looks, look, appears, appear, has, have, seems, seem, as"),
+    **_all("present", "is, are, looks, look, appears, appear, has, have, seems, seem"),
+    **_all("from", "look for, looking for, search for, searching for"),
     **_all("from", "from, instead of, rather than, no longer, replacing"),
     **_all("to", "to, into, value, new"),
     **_all("arrow", "vs, vs., versus, becomes"),
+    **_all("become", "taken by, taken over by"),
     **_all("become", "replaced by, replaced with, swapped for, swapped with, turned into"),
     **_all("become", "became, become, turned, turns, turning, turn, repainted, recolored, gone"),
     **_all("still", "still, remains, remain, remained, stays, stay, stayed, kept, keeps"),
     **_all("same", "same, unchanged, identical, unmodified, unaltered, unaffected, intact, equal"),
-    **_all("same", "present, constant"),
+    **_all("same", "present, constant, as they did, as it did, as they were, as it was"),
     **_all("same", "no change, no changes, no difference, no differences, untouched"),
     **_all("same", "nothing happened, nothing changed, nothing has changed, nothing is different"),
     **_all("same", "as before, consistent, preserved, persists, ok"),
@@ -169,6 +174,7 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("changed", "bigger, smaller, larger, taller, shorter, darker, lighter"),
     **_all("link", "must be, must have been, should be, has to be, would be, counterpart, i.e."),
     **_all("link", "equals, identified, which is"),
+    **_all("move", "swings, swung, travels, wanders, rotates, slides, slid"),
     **_all("move", "moved, moves, move, shifted, shifts, relocated"),
     **_all("place", "left, right, front, back, behind, center, centre, middle, corner, rear"),
     **_all("place", "foreground, background, top, bottom, near, far, edge, nearest, closest"),
@@ -178,14 +184,21 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("beside", "next to, close to, beside, in front of, left of, right of, behind the"),
     **_all("beside", "to the left of, to the right of, between, near the, above, below"),
     **_all("not", "not, never, cannot, isn't, aren't, wasn't, didn't, doesn't"),
-    **_all("pronoun", "it, its, it's, itself, they, their, this, that, these, both, them"),
+    **_all(
+        "pronoun", "all three, it, its, it's, itself, they, their, this, that, these, both, them"
+    ),
     **_all("blanket", "everything, nothing, others, rest, remaining, else, all, every, each"),
-    **_all("blanket", "anything, none, otherwise, other objects"),
+    **_all("blanket", "anything, none of, otherwise, other objects"),
+    **_all("except", "all but, everything but, anything but, nothing but"),
     **_all("except", "except, except for, apart from, other than, besides"),
     **_all("camera", "camera, viewpoint, viewpoints, angle, perspective, view, views, viewing"),
     **_all("doubt", "if, whether, maybe, might, perhaps, possibly, could be, may be, may have"),
-    **_all("doubt", "could have, thought, suspected, expected"),
+    **_all("doubt", "guess, guessed, impression, first idea"),
+    **_all("doubt", "took, as if, as though"),
+    **_all("doubt", "could have, thought, suspected, at first glance, at first sight"),
+    **_all("doubt", "at first look"),
     **_all("reason", "lighting, illusion, shadow, reflection, closer, farther, occlusion"),
+    **_all("instead", "i expect, i would expect, expected, i'd expect, we expect"),
     **_all("exist", "instead, in its place, in their place, at its place, where it was"),
     **_all("exist", "where it stood, at that place, in that place, at that spot, in that spot"),
     **_all("exist", "there is, there's, there are, i see, we see, see, we have, i find, find"),
@@ -195,11 +208,14 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("also", "too, also, as well"),
     **_all("and", "and, &, as well as, plus, or"),
     **_all("but", "but, while, whereas, though, although, however, because, so, since, then"),
+    **_all("article", "as for, as to, as"),
+    **_all("article", "look at, looking at, looks at"),
     **_all("article", "it looks like, it seems that, it seems, it appears that, it looks as if"),
     **_all("article", "a, an, the, of, with, made, made of, another, only, in, on, at"),
     **_all("yes", "yes, yep, yeah, correct, indeed"),
     **_all("no", "no, nope"),
     **_all("wait", "wait, actually, hold on, oops, hmm, hm, correction, sorry, on second look"),
+    **_all("take back", "that's just, it's just, that is just, it is just, that was just"),
     **_all("take back", "mixed, misread, scratch that, my mistake, that is wrong, false alarm"),
     **_all("take back", "that's wrong, i was wrong, mistook, mistaken, mixed up, confused"),
 }
