@@ -277,10 +277,11 @@ def _read_rows(
     rows: dict[str, int] = {}
     ends = [0]
     for ids in work(_read_ids, pieces):
-        rows.update((id, ends[-1] + n) for n, id in enumerate(ids))
-        ends.append(ends[-1] + len(ids))
-    if len(rows) < ends[-1]:
-        raise UserError(f"{data}: two rows have one id; 'star-r1 verify {data}' says more")
+        for id in ids:
+            if id in rows:
+                raise UserError(f"{data}: two rows have the id {shorten(id)}; give each its own")
+            rows[id] = len(rows)
+        ends.append(len(rows))
     return rows, ends
 
 
