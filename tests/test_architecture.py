@@ -23,7 +23,8 @@ LEVELS = (
     ("model",),
     ("train",),
     ("evaluate",),
-    ("report",),
+    ("analyze",),
+    ("report", "explore"),
     ("demo",),
     ("cli",),
 )
@@ -58,7 +59,7 @@ def imported(path: Path) -> Iterator[str]:
 def parts_imported(path: Path) -> set[str]:
     """The parts of the project that a module imports; its version is none."""
     names = (name.split(".") for name in imported(path))
-    return {name[1] for name in names if name[0] == "star_r1"} - {"__version__"}
+    return {name[1] for name in names if name[0] == "star_r1" and name[1:]} - {"__version__"}
 
 
 def test_every_part_has_its_place() -> None:

@@ -71,6 +71,6 @@ def _read_step(path: Path, samples: Mapping[str, Sample]) -> Iterator[tuple[int,
         means = {
             name: fmean(known)
             for name in CURVES
-            if (known := [one[name] for one in found if one[name] is not None])
+            if (known := [value for one in found if (value := one[name]) is not None])
         }
         yield rows[0]["step"], {"n": len(found), **means}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 
 from star_r1.analyze.summary import PAPER, SHARES
 from star_r1.evaluate.tables import Cell, Row, Table, to_terminal
@@ -35,6 +36,7 @@ def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
     tables = [_what(lines), _errors(lines), _by_length(lines)] if lines else []
     tables += [_curves(name, steps) for name, steps in trainings.items()]
     for table in tables:
+        console.print(f"[bold]{escape(table.title)}[/bold]", highlight=False)
         for part in to_terminal(table, console):
             console.print(part)
         console.print()
@@ -92,8 +94,8 @@ def _by_length(lines: Mapping[str, Any]) -> Table:
 
 
 def _curves(name: str, steps: Sequence[Mapping[str, float]]) -> Table:
-    last = len(steps) - 1
-    shown = [steps[round(k * last / max(_STEPS - 1, 1))] for k in range(min(_STEPS, len(steps)))]
+    many = min(_STEPS, len(steps))
+    shown = [steps[round(k * (len(steps) - 1) / max(many - 1, 1))] for k in range(many)]
     fields = [field for field in steps[0] if field not in ("step", "n")]
     rows = [
         Row(
