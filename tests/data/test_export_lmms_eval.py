@@ -307,6 +307,7 @@ def test_command_line_and_endpoint(data_folder: Path, tmp_path: Path) -> None:
             *("--model_args", f"model=parrot,base_url={url},api_key=none"),
             *("--include_path", "out", "--tasks", "tvr", "--batch_size", "1"),
             *("--output_path", "results", "--log_samples"),
+            *("--reasoning_tags", '[["<think>", "</think>"]]'),  # the task forbids it
         )
     (path,) = (tmp_path / "results").rglob("*results.json")
     found = metrics(json.loads(path.read_bytes())["results"]["tvr"])

@@ -138,7 +138,7 @@ generation_kwargs:
 _ABOUT: Final = """\
 # A dataset as a task of lmms-eval
 
-    pip install --no-deps star-r1    # beside lmms-eval, 0.7.3 or newer
+    pip install --no-deps PATH_OF_STAR_R1    # beside lmms-eval, 0.7.3 or newer
     python -m lmms_eval --model qwen2_5_vl --model_args pretrained=Qwen/Qwen2.5-VL-7B-Instruct \\
       --include_path THIS_FOLDER --tasks tvr --batch_size 8 --output_path results --log_samples
 
