@@ -92,6 +92,7 @@ class Numbers:
             before in (",", "|", "/")
             and after_role in ("value", "attribute")
             and role_at(words, place + 2) in (*_BREAKS, "arrow")
+            and not (before == "," and words[place + 1].attribute == "shape")  # "1 cylinder"
         ):
             return True  # "5 cyan, 3 metal"
         if after_role == "value" and role_at(words, place + 2) == "arrow":
@@ -123,7 +124,7 @@ class Numbers:
             return role_at(self.words, place + 2) != "number"
         role = role_at(self.words, place + 1)
         if role in ("value", "attribute"):
-            return repeats or role_at(self.words, place + 2) in (*_BREAKS, "arrow")
+            return repeats or role_at(self.words, place + 2) in (*_BREAKS, "arrow", "time")
         return role in _SAYS or self._is_subject(place)
 
     def is_labelled(self, place: int) -> bool:

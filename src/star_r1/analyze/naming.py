@@ -16,6 +16,10 @@ from star_r1.analyze.syntax import (
 )
 from star_r1.tvr.vocabulary import N_OBJECTS
 
+INSTEAD: Final = frozenset(
+    ("instead", "in its place", "in their place", "at its place", "where it was", "where it stood")
+)
+"""What says that a thing stands for what the text spoke of."""
 _MOST_SUBJECTS: Final = 2 * N_OBJECTS
 """Of which one verb can be, so that a text without verbs costs no more than its length."""
 
@@ -38,15 +42,25 @@ class Naming(Statements):
             self._refer_by_phrase(n, reference, side)
 
     def _refer_by_index(self, n: int, reference: Reference, side: Spoken) -> None:
+        if self.excepting:
+            self._judge(reference.indices, "changed")  # all are the same but this one
         if self.hushed:
             self._add(reference.indices, side)
             return
+        if side == "before":
+            self.story.listed |= set(reference.indices)
+        elif side == "after":
+            for index in self.story.listed & set(reference.indices):
+                self.facts.compare(index)
         telling = self.phase == "telling" and self.connected
         target = self._target
         if len(target) == 1 and target[0] < 0 and (telling or self.inside is not None):
             self._identify(target[0], reference.indices[0])
             return
         if self.inside:
+            return
+        if telling and self.told is not None and self.subject == (self.told[1],):
+            self._replace(*self.told, reference.indices[0])
             return
         if self.pending and self.group and role_at(self.items, n + 1) in ("value", "arrow"):
             self._judge(tuple(self.group), self.pending)  # "same 0, 8; 3 brown"
@@ -60,9 +74,12 @@ class Naming(Statements):
             self._describe(reference.indices, reference, side)
 
     def _refer_by_phrase(self, n: int, phrase: Reference, side: Spoken) -> None:
-        definite = text_at(self.items, n - 1) in ("the", "this", "that")
+        before = text_at(self.items, n - 1)
+        definite = before in ("the", "this", "that")
+        self._look_ahead(n)
         silent = self.negated or self.hushed
         if silent and not definite:
+            self.contrast |= self.negated  # "there is no red cube, but a blue one"
             return
         target = self._target
         index = self.story.resolve(phrase, side)
@@ -84,6 +101,8 @@ class Naming(Statements):
                 return
         if index is None and len(target) == 1 and definite and self.story.agrees(phrase, target[0]):
             index = target[0]  # "object 5: the sphere ..."
+        if before in ("this", "that") and len(target) == 1 and target[0] >= 0:
+            index = target[0]
         if silent:
             self._name(index, phrase)
             if self.hushed and index is not None:
@@ -101,10 +120,30 @@ class Naming(Statements):
             for thing in self.story.last:
                 if thing < 0 and self.story.things[-thing - 1][1] == index and side == "before":
                     self._settle((thing,), True)
+            self.told = (phrase, index, index not in self.facts.mentioned)
             self._name(index, phrase)
             self._add((index,), side)
+            if self.excepting:
+                self._judge((index,), "changed")
             if self.exists and self.placed and side == "after":
                 self.facts.correspond(index)
+
+    def _look_ahead(self, n: int) -> None:
+        """See "in its place" before what stands there is read."""
+        for place in range(n + 1, n + 6):
+            if role_at(self.items, place) in ("mark", "end", "reference"):
+                return
+            if text_at(self.items, place) in INSTEAD:
+                self.exists = self.instead = self.taken = True
+
+    def _replace(self, phrase: Reference, index: int, fresh: bool, other: int) -> None:
+        """A phrase that fitted one object is of another: "the metal one is object 8"."""
+        if other == index:
+            return
+        if fresh:
+            self.facts.mentioned.pop(index, None)
+        self.told, self.subject = None, (other,)
+        self._describe((other,), phrase, "after")
 
     def _add(self, indices: Indices, side: Spoken) -> None:
         """Name a subject."""
@@ -159,6 +198,6 @@ class Naming(Statements):
         if self._about(target):
             return final or self.connected
         definite = text_at(self.items, n - 1) == "the"
-        if self.instead and not definite:
+        if self.instead and not definite and (self.named or self.taken):
             return True
         return final and not definite and self.story.agreement(phrase, target[0]) > 0

@@ -97,7 +97,8 @@ def _is_bullet(line: Sequence[Item]) -> bool:
             return bool(item.indices) and n + 1 < len(line) and _text(line[n + 1]) in _OF_ITEMS
         if n == 0 and item.text in _BULLETS:
             return True
-        if item.role not in ("noun", "label", "article", "mark"):
+        sign = not item.text.isalnum() and item.role in ("same", "changed")  # ✅
+        if item.role not in ("noun", "label", "article", "mark") and not sign:
             return False
     return False
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
-from star_r1.analyze.items import Item, Reference, text_at
+from star_r1.analyze.items import Item, Reference, role_at, text_at
 from star_r1.analyze.words import Word
 
 Spoken: TypeAlias = Literal["before", "after", "both", ""]
@@ -86,6 +86,8 @@ class _Sides:
             elif item.role in ("picture", "time"):
                 if pointed := self._mark(n, item):
                     self.pointed = pointed_reference = pointed
+            elif item.text == "still" and self.open and not self._follows(n):
+                self._mark(n, item._replace(value="after"))  # "it is a red cube still"
             elif item.role in ("from", "to", "become", "still", "arrow"):
                 self.pointed = pointed_reference = "before" if item.role == "from" else "after"
                 if item.role == "arrow":
@@ -135,11 +137,16 @@ class _Sides:
         if (item.role == "picture" and self.open) or not self._follows(n):
             if not self.open:
                 self.carry = side
+            values = False
             for place in reversed(self.open):
-                if isinstance(self.items[place], Reference) and place != self.open[-1]:
+                reference = isinstance(self.items[place], Reference)
+                if reference and values:
                     break
+                values |= role_at(self.items, place) == "value"
                 self.sides[place] = side
                 self.marked.add(place)
+                if reference:
+                    break
             self.open = []
             self.held = side
             return ""

@@ -48,6 +48,9 @@ class Statements:
         self.named, self.changing = False, story.changing
         self.instead = False  # what is found next stands for the subject
         self.corrects = False
+        self.taken = False  # something has taken the place of what the text spoke of
+        self.told: tuple[Reference, int, bool] | None = None  # the last phrase, and what it named
+        self.blanket = False
         self.contrast = False  # "no longer a cube": what follows "but" is new
         self._begin_part()
 
@@ -141,3 +144,15 @@ class Statements:
                 setattr(self, name, tuple(index if one == thing else one for one in there))
         if self.subject is None and self.phase == "telling":
             self.subject = (index,)
+
+    def _verb(self) -> None:
+        """What was named before is the subject of what follows."""
+        if self.inside is not None:
+            return
+        if self.phase == "naming":
+            self.subject, self.group = () if self.excepting else tuple(self.group), []
+            self.excepting = False
+            if self.pending and not self.hushed:
+                self._judge(self.subject, self.pending)
+                self.pending = ""
+        self.phase = "telling"

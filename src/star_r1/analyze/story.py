@@ -3,7 +3,7 @@
 from typing import Final, Literal, TypeAlias
 
 from star_r1.analyze.facts import Facts
-from star_r1.analyze.items import Reference, role_at
+from star_r1.analyze.items import Reference, role_at, text_at
 from star_r1.analyze.sentences import Sentence
 from star_r1.analyze.sides import Spoken
 from star_r1.tvr.sample import Sample
@@ -13,7 +13,18 @@ Verdict: TypeAlias = Literal["same", "changed", ""]
 
 _GOES_ON: Final = frozenset(
     (
-        *("picture", "time", "attribute", "same", "changed", "still", "pronoun", "present", "past"),
+        *(
+            "picture",
+            "to",
+            "from",
+            "attribute",
+            "same",
+            "changed",
+            "still",
+            "pronoun",
+            "present",
+            "past",
+        ),
         "not",
     )
 )
@@ -31,6 +42,7 @@ class Story:
         asked: what the question just asked is about, for "no".
         judged: the last verdict, for "neither has the cube".
         changing: whether it said that something changes, and not yet what.
+        listed: the objects named where the text speaks of the first picture.
         things: those without an index yet, of index -1, -2, ...: where each was named, and which
             object it may be.
     """
@@ -45,6 +57,7 @@ class Story:
         self.named: list[int] = []
         self.asked: Indices = ()
         self.judged: Verdict = ""
+        self.listed: set[int] = set()
         self.changing = False
         self.things: list[tuple[int, int | None]] = []
 
@@ -54,18 +67,19 @@ class Story:
         if not sentence.opens:
             return
         self.facts.corrected = -1
-        first = next(
-            (
-                role
-                for n in range(len(sentence.items))
-                if (role := role_at(sentence.items, n)) not in ("article", "mark")
-            ),
-            "end",
-        )
-        if not sentence.bullet and first not in _GOES_ON:
-            self.item = ()
+        if not sentence.bullet and not self._goes_on(sentence):
+            self.item = self.last = ()
         self.changing &= sentence.bullet
         self.last = self.item or self.last
+
+    def _goes_on(self, sentence: Sentence) -> bool:
+        """Whether a line is about what the line before it was about."""
+        roles = [role_at(sentence.items, n) for n in range(min(len(sentence.items), 8))]
+        roles = [role for role in roles if role not in ("article", "mark")] + ["end", "end"]
+        if roles[0] == "time":  # "Now it ...", "After: red", not "Now the final picture"
+            return roles[1] not in ("picture", "other")
+        field = text_at(sentence.items, 1) == ":" and len(sentence.items) < 5  # "new: glass"
+        return roles[0] in _GOES_ON or (field and "reference" not in roles)
 
     def close(
         self, sentence: Sentence, about: Indices, topic: Indices, named: bool, judged: Verdict

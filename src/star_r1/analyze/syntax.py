@@ -51,7 +51,7 @@ def is_landmark(items: Sequence[Item], n: int) -> bool:
     if role == "place":
         of = any(text_at(items, between) == "of" for between in range(place + 1, n))
         return of or text in ("behind", "near")
-    return role == "beside"
+    return role in ("beside", "hidden")
 
 
 def is_measure(items: Sequence[Item], n: int) -> bool:

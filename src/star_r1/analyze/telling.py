@@ -1,13 +1,13 @@
-"""Reads one sentence: what each word does to what was named and said."""
+"""Reads one sentence: what its words say of what it names."""
 
 from collections.abc import Callable
 from typing import Final
 
 from star_r1.analyze.items import Reference, role_at, text_at
-from star_r1.analyze.naming import Naming
+from star_r1.analyze.joining import Joining
 from star_r1.analyze.sentences import Sentence
-from star_r1.analyze.story import Indices, Story, Verdict
-from star_r1.analyze.syntax import CLOSING, VERBS, scope
+from star_r1.analyze.story import Story, Verdict
+from star_r1.analyze.syntax import CLOSING, scope
 from star_r1.analyze.words import Word
 from star_r1.tvr.change import Change
 from star_r1.tvr.vocabulary import DIRECTIONS, MOVES
@@ -24,7 +24,7 @@ def tell(story: Story, sentence: Sentence) -> None:
         _Telling(story, sentence).tell()
 
 
-class _Telling(Naming):
+class _Telling(Joining):
     """Reads all items; the handler of a word is that of its role."""
 
     def tell(self) -> None:
@@ -64,6 +64,13 @@ class _Telling(Naming):
             if side:
                 self._say(index, word.attribute, word.value, side)
 
+    def _equals(self, n: int, word: Word) -> None:
+        """A mark; "=" alone says that nothing changed."""
+        if word.text == "=" and role_at(self.items, n + 1) in CLOSING | {"reference"}:
+            self._verdict(n, word)
+        else:
+            self._mark(n, word)
+
     def _attribute(self, n: int, word: Word) -> None:
         """An attribute alone behind an index: "3 material"."""
         alone = (
@@ -74,13 +81,20 @@ class _Telling(Naming):
         if alone and self.phase == "naming" and not self.hushed:
             self._judge(tuple(self.group), "changed")
 
+    def _hidden(self, n: int, word: Word) -> None:
+        """What is hidden is not looked at."""
+        self._predicate(n, word)
+        self.hushed = True
+
     def _place(self, n: int, word: Word) -> None:
         self.placed = True
         named = self.phase == "naming" and role_at(self.items, n - 1) == "reference"
         if named and self.sides[n] == "after" and self.group and self.group[-1] >= 0:
             self.facts.correspond(self.group[-1])  # "object 6 next to it, ..."
         if self.phase != "naming" or self.inside is not None:
-            self._put(self.sides[n])
+            now = self.subject is not None and not self.named and not self.sides[n]
+            now = now and all(map(self.story.is_now, self._target))
+            self._put("after" if now else self.sides[n])
 
     def _verdict(self, n: int, word: Word) -> None:
         if word.role == "changed":
@@ -112,27 +126,14 @@ class _Telling(Naming):
             )
         except ValueError:
             return
-        if not (self.hushed or self.negated or self.sentence.question):
-            self.facts.state(change)
-
-    # Words that join
-
-    def _verb(self) -> None:
-        """What was named before is the subject of what follows."""
-        if self.inside is not None:
+        if self.hushed or self.negated or self.sentence.question:
             return
-        if self.phase == "naming":
-            self.subject, self.group = () if self.excepting else tuple(self.group), []
-            self.excepting = False
-            if self.pending and not self.hushed:
-                self._judge(self.subject, self.pending)
-                self.pending = ""
-        self.phase = "telling"
-
-    def _predicate(self, n: int, word: Word) -> None:
-        if text_at(self.items, n - 1) != "what":
-            self.connected = True
-            self._verb()
+        if role_at(self.items, n + 1) == "arrow":
+            self.facts.say_before(index, word.attribute, word.value)
+        elif role_at(self.items, n - 1) == "arrow" and word.attribute != "position":
+            self.facts.say_after(index, word.attribute, word.value)
+        else:
+            self.facts.state(change)
 
     def _move(self, n: int, word: Word) -> None:
         """ "moved 2 steps to the front left", where objects may move."""
@@ -155,110 +156,6 @@ class _Telling(Naming):
         self._predicate(n, word)
         if not self.hushed and not self.sentence.question:
             self._judge(self._target, "same", ("",))
-
-    def _connect(self, n: int, word: Word) -> None:
-        self.connected = True
-        self.contrast |= word.role == "from"
-        if word.role == "to" and role_at(self.items, n - 1) == "reference":
-            self._verb()  # "I match object 3 to ..."
-        described = role_at(self.items, n + 1) in ("reference", "value")
-        if word.role == "time" and role_at(self.items, n - 1) == "reference" and described:
-            self._verb()  # "gray cube now green cube"
-        if word.role == "picture" and self.phase == "open" and not word.text.startswith(_PREPOSED):
-            self.hushed = text_at(self.items, n + 2) in _OF_PICTURES
-
-    def _mark(self, n: int, word: Word) -> None:
-        if word.text in ("(", "["):
-            behind = self.phase == "naming" and role_at(self.items, n - 1) == "reference"
-            self.inside = tuple(self.group[-1:]) if behind else self._open_things()
-            self.connected = True
-        elif word.text in (")", "]"):
-            self.inside = None
-        elif word.text == ":" or (word.text == "|" and self.sentence.row):
-            if self.phase == "naming":
-                self._verb()
-                self.phase = "open"
-                self.topic = self.subject or () if word.text == ":" else self.topic
-            self.connected = True
-        elif word.text in (",", "—", "–", "|") and self.inside is None:
-            self._part(n, word)
-        elif word.text == "=" and role_at(self.items, n + 1) in CLOSING | {"reference"}:
-            self._verdict(n, word)
-
-    def _open_things(self) -> Indices | None:
-        """What a bracket behind a verb may say the index of."""
-        return self.subject if self.subject and min(self.subject) < 0 else None
-
-    def _part(self, n: int, word: Word) -> None:
-        """A comma or "but": another subject may follow."""
-        contrast = word.text == "but" and (self.contrast or self.judged == "same")
-        self._begin_part()
-        if contrast and self.phase == "telling":
-            self.connected = self.changing = True  # "no longer a cube but a cylinder"
-        else:
-            self._and(n, word)
-
-    def _and(self, n: int, word: Word) -> None:
-        if self.inside is None and self.phase == "telling":
-            self.phase, self.connected, self.negated = "open", False, False
-
-    def _pronoun(self, n: int, word: Word) -> None:
-        if self.phase == "naming" or self.inside is not None:
-            return
-        if self.phase == "telling" and word.text in ("that", "this"):
-            return  # "it shows that ..."
-        if word.text == "it 's" or text_at(self.items, n + 1) == "'s":
-            self._predicate(n, word)
-        after = role_at(self.items, n + 1)
-        if word.text in ("both", "all three") and after not in (
-            "pronoun",
-            "attribute",
-            "article",
-            "value",
-        ):
-            count = 2 if word.text == "both" else 3
-            self.subject = tuple(dict.fromkeys(reversed(self.story.named)))[:count]
-            self.phase = "telling"
-        elif self.subject is None:
-            self.subject = self.story.last
-
-    def _blanket(self, n: int, word: Word) -> None:
-        if self.phase != "telling" and self.inside is None:
-            self.group, self.subject, self.phase = [], (), "naming"
-
-    def _except(self, n: int, word: Word) -> None:
-        self.group, self.subject, self.phase = [], (), "open"
-        self.excepting, self.negated = True, False
-
-    def _camera(self, n: int, word: Word) -> None:
-        moves = role_at(self.items, n + 1) in VERBS | {"move"}
-        self.hushed |= self.phase == "open" and moves
-
-    def _article(self, n: int, word: Word) -> None:
-        if word.text == "only" and "same" in (self.judged, self.pending):
-            self.changing = True  # "all are the same, only the cube is green"
-
-    def _doubt(self, n: int, word: Word) -> None:
-        self.hushed = True
-
-    def _not(self, n: int, word: Word) -> None:
-        self.negated = True
-
-    def _nor(self, n: int, word: Word) -> None:
-        if n == 0:
-            self.pending = self.story.judged or "same"
-        self.likewise = True
-
-    def _also(self, n: int, word: Word) -> None:
-        self.likewise = True
-
-    def _exist(self, n: int, word: Word) -> None:
-        self.exists = True
-        self.instead |= word.text in _INSTEAD
-        self.hushed |= self.negated  # "I cannot find"
-
-    def _instead(self, n: int, word: Word) -> None:
-        self.instead = True
 
     def _yes(self, n: int, word: Word) -> None:
         if self.sentence.row:
@@ -284,23 +181,11 @@ class _Telling(Naming):
         self.facts.take_back()
 
 
-_OF_PICTURES: Final = frozenset(
-    (
-        *("taken", "shot", "viewed", "captured", "seen", "made", "from", "rotated", "rendered"),
-        *("mirrored", "photographed", "now"),
-    )
-)
-"""What is said of a picture itself: "the final picture is taken from the left"."""
-_PREPOSED: Final = ("in ", "of ", "from ", "on ", "by ")
-_INSTEAD: Final = frozenset(
-    ("instead", "in its place", "in their place", "at its place", "where it was", "where it stood")
-)
-
 _HANDLERS: Final[dict[str, Callable[[_Telling, int, Word], None]]] = {
     "value": _Telling._value,
     "attribute": _Telling._attribute,
     "triplet": _Telling._triplet,
-    "mark": _Telling._mark,
+    "mark": _Telling._equals,
     "and": _Telling._and,
     "but": _Telling._part,
     "still": _Telling._still,
@@ -313,6 +198,7 @@ _HANDLERS: Final[dict[str, Callable[[_Telling, int, Word], None]]] = {
     "not": _Telling._not,
     "nor": _Telling._nor,
     "also": _Telling._also,
+    "hidden": _Telling._hidden,
     "exist": _Telling._exist,
     "instead": _Telling._instead,
     "yes": _Telling._yes,

@@ -26,6 +26,7 @@ Role: TypeAlias = Literal[
     "link",  # corresponds to
     "move",  # moved
     "place",  # left, corner
+    "hidden",
     "beside",  # next to: what follows is a landmark
     "direction",  # where a move goes: ``value`` says it
     "not",
@@ -107,8 +108,9 @@ _SECOND: Final = ("second", "final", "2nd", "last", "later", "new", "after", "ot
 
 
 def _all(role: Role, texts: str, attribute: str = "", value: str = "") -> dict[str, Meaning]:
-    """Each of the texts means the same; "'s" is a word of its own, as ``lex`` has it."""
-    return dict.fromkeys(texts.replace("'s", " 's").split(", "), (role, attribute, value))
+    """Each of the texts means the same; they are parted into words as ``lex`` parts them."""
+    parted = texts.replace("'s", " 's").replace("i'd", "i d")
+    return dict.fromkeys(parted.split(", "), (role, attribute, value))
 
 
 def _pictures() -> dict[str, Meaning]:
@@ -128,6 +130,17 @@ def _pictures() -> dict[str, Meaning]:
         for both in ("both {}s", "the two {}s", "each {}", "either {}"):
             names[f"in {both.format(noun)}"] = ("picture", "", "both")
     names["in both"] = ("picture", "", "both")
+    return names
+
+
+def _hidden() -> dict[str, Meaning]:
+    """Hidden, which tells nothing of a thing; and partly hidden, which tells its place."""
+    names: dict[str, Meaning] = {}
+    for word in ("hidden", "occluded", "blocked", "covered", "obscured"):
+        for place in ("", " by", " behind"):
+            names[word + place] = ("hidden", "", "")
+            for partly in ("partly", "partially", "half", "slightly"):
+                names[f"{partly} {word}{place}"] = ("beside", "", "")
     return names
 
 
@@ -162,6 +175,7 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("become", "became, become, turned, turns, turning, turn, repainted, recolored, gone"),
     **_all("still", "still, remains, remain, remained, stays, stay, stayed, kept, keeps"),
     **_all("same", "same, unchanged, identical, unmodified, unaltered, unaffected, intact, equal"),
+    **_all("same", "as ever, is where it was, where it should be, where they were"),
     **_all("same", "present, constant, as they did, as it did, as they were, as it was"),
     **_all("same", "no change, no changes, no difference, no differences, untouched"),
     **_all("same", "nothing happened, nothing changed, nothing has changed, nothing is different"),
@@ -170,6 +184,7 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("changed", "difference, differences, swapped, switched, replaced, switches"),
     **_all("changed", "grew, grown, shrank, shrunk, enlarged, converted, mismatch, goes, went"),
     **_all("link", "corresponds, correspond, corresponding, matches, match, matched, maps"),
+    **_all("changed", "lost, loses, vanished, disappeared, missing"),
     **_all("changed", "shinier, duller, diff, diffs, decreases, increases, happened, chg"),
     **_all("changed", "bigger, smaller, larger, taller, shorter, darker, lighter"),
     **_all("link", "must be, must have been, should be, has to be, would be, counterpart, i.e."),
@@ -180,7 +195,7 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("place", "foreground, background, top, bottom, near, far, edge, nearest, closest"),
     **_all("place", "leftmost, rightmost, farthest, upper, lower, side, front left, front right"),
     **_all("noun", "remaining object, other object, only object, remaining one, other one"),
-    **_all("beside", "hidden by, occluded by, blocked by, covered by"),
+    **_hidden(),
     **_all("beside", "next to, close to, beside, in front of, left of, right of, behind the"),
     **_all("beside", "to the left of, to the right of, between, near the, above, below"),
     **_all("not", "not, never, cannot, isn't, aren't, wasn't, didn't, doesn't"),
@@ -198,9 +213,13 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("doubt", "could have, thought, suspected, at first glance, at first sight"),
     **_all("doubt", "at first look"),
     **_all("reason", "lighting, illusion, shadow, reflection, closer, farther, occlusion"),
+    **_all("instead", "where there was, where there were, where there used to be"),
+    **_all("instead", "at the position of, in the position of, at the place of, in the place of"),
+    **_all("instead", "at the spot of, in the spot of, in place of"),
     **_all("instead", "i expect, i would expect, expected, i'd expect, we expect"),
     **_all("exist", "instead, in its place, in their place, at its place, where it was"),
     **_all("exist", "where it stood, at that place, in that place, at that spot, in that spot"),
+    **_all("exist", "there should be, there would be, i can see, i can find"),
     **_all("exist", "there is, there's, there are, i see, we see, see, we have, i find, find"),
     **_all(
         "nor", "nor, neither, likewise, same goes for, the same goes for, so has, so is, so does"
