@@ -1,13 +1,12 @@
 """Run by an environment with lmms-eval: evaluates an exported task by its Python interface.
 
-Reads JSON from stdin: ``folder`` (the export), ``completions`` (by id, one a repeat) and ``chat``:
+Reads JSON from stdin: ``folder`` (the export), ``completions`` (by id, one in a list) and ``chat``:
 whether the model takes messages, or text and pictures. Prints what it saw as JSON, on the last
 line.
 """
 
 import json
 import sys
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ class Parrot(lmms):
         super().__init__()
         self.is_simple = not chat
         self.completions, self.asked = completions, []
-        self.calls: Counter[str] = Counter()
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         return [self.answer(*request.args) for request in requests]
@@ -43,8 +41,8 @@ class Parrot(lmms):
                 for message in messages
             ]
         self.asked.append({"id": row["id"], "asked": asked, "kwargs": kwargs})
-        self.calls[row["id"]] += 1
-        return self.completions[row["id"]][self.calls[row["id"]] - 1]
+        (completion,) = self.completions[row["id"]]
+        return completion
 
     def loglikelihood(self, requests: list[Any]) -> Any:
         raise NotImplementedError
@@ -63,12 +61,10 @@ def pixels(picture: Any) -> Any:
 def main() -> None:
     asked = json.load(sys.stdin)
     parrot = Parrot(asked["completions"], asked["chat"])
-    repeats = len(next(iter(asked["completions"].values())))
     results = simple_evaluate(
         model=parrot,
         tasks=["tvr"],
         task_manager=TaskManager(include_path=asked["folder"], include_defaults=False),
-        repeats=repeats,
         batch_size=1,
         bootstrap_iters=0,
     )

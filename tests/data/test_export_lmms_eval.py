@@ -137,15 +137,14 @@ def test_the_task(folder: str, tmp_path: Path, request: pytest.FixtureRequest) -
     assert lower == {"diff", "ndiff"}
 
 
-@pytest.mark.parametrize("completions", [1, 3])
 @pytest.mark.parametrize("folder", ["data_folder", "moves_folder"])
 def test_the_functions_give_the_runners_numbers(
-    folder: str, completions: int, tmp_path: Path, request: pytest.FixtureRequest
+    folder: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     data: Path = request.getfixturevalue(folder)
     export(data, tmp_path)
     utils, rows = load_utils(tmp_path), read(data)
-    said = several(rows, completions)
+    said = {id: [text] for id, text in say(rows).items()}
     added = [utils.process_results(row, said[row["id"]]) for row in rows]
     metrics = [of["metric"] for of in load_yaml(tmp_path / "tvr.yaml")["metric_list"]]
     assert all(set(values) == set(metrics) for values in added)
@@ -153,11 +152,6 @@ def test_the_functions_give_the_runners_numbers(
     assert found == expect(data, said)
     assert 0 < found["tacc"] < 1
     assert found["objects_9_10"] is None
-
-
-def several(rows: Sequence[Mapping[str, Any]], completions: int) -> dict[str, list[str]]:
-    turned = [say([*rows[start:], *rows[:start]]) for start in range(completions)]
-    return {row["id"]: [said[row["id"]] for said in turned] for row in rows}
 
 
 def test_goes_on_after_an_interruption(
@@ -263,7 +257,7 @@ def test_lmms_eval_asks_and_scores_as_we_do(
     data: Path = request.getfixturevalue(folder)
     export(data, tmp_path / "out")
     rows = read(data)
-    said = several(rows, 1)
+    said = {id: [text] for id, text in say(rows).items()}
     asked = {"folder": str(tmp_path / "out"), "completions": said, "chat": chat}
     printed = run_lmms_eval(tmp_path, str(HERE / "lmms_eval_child.py"), given=json.dumps(asked))
     seen = json.loads(printed.splitlines()[-1])

@@ -43,8 +43,7 @@ def tvr(data: str, views: str | list[str] | None = None, prompt: PromptName = "t
 
     The questions, the reading of the answers and the metrics are those of ``star-r1 evaluate``.
     What goes by other names here: ``--limit``, ``--epochs`` for several completions a row,
-    ``--max-tokens``, ``--temperature``. Pictures are held in memory; ``--max-dataset-memory``
-    bounds that.
+    ``--max-tokens``, ``--temperature``. All pictures are loaded into memory.
 
     Args:
         data: a dataset folder, as ``star-r1 generate`` writes it.

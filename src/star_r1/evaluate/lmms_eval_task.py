@@ -47,7 +47,8 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
     Args:
         doc: the row; its pictures are not needed.
-        results: its completions, one or (with ``--repeats``) several, of which it takes the mean.
+        results: its completion, in a list. With ``--repeats`` lmms-eval takes the first of several
+            by default (0.7.3).
 
     Returns:
         metric -> value, None where the metric leaves the row out.
