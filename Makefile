@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test test-cycles test-ray test-deepspeed test-vllm test-verl test-ms-swift test-verifiers \
-	lint format bench clean
+	test-inspect test-lmms-eval test-browser lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "star-r1 needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -79,6 +79,32 @@ test-ms-swift: $(VENV)/.installed build/ms-swift/.installed  ## the same in ms-s
 test-verifiers: export STAR_R1_VERIFIERS_PYTHON ?= $(CURDIR)/build/verifiers/bin/python
 test-verifiers: $(VENV)/.installed build/verifiers/.installed  ## the same in verifiers'
 	$(BIN)/python -m pytest -m verifiers
+
+build/inspect/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[inspect,endpoint]'
+	touch $@
+
+# lmms-eval asks for 6.9 GB of packages; its evaluator and command line need 1.6 GB of them.
+build/lmms-eval/.installed: constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(shell grep '^torch==' constraints.txt)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(shell grep '^lmms-eval==' constraints.txt)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt accelerate datasets evaluate jinja2 loguru openai pillow pytablewriter python-dotenv sacrebleu tenacity transformers
+	touch $@
+
+test-inspect: export STAR_R1_INSPECT_PYTHON ?= $(CURDIR)/build/inspect/bin/python
+test-inspect: export OMP_NUM_THREADS ?= 1
+test-inspect: $(VENV)/.installed build/inspect/.installed  ## our task in Inspect AI
+	$(BIN)/python -m pytest -m inspect
+
+test-lmms-eval: export STAR_R1_LMMS_EVAL_PYTHON ?= $(CURDIR)/build/lmms-eval/bin/python
+test-lmms-eval: export OMP_NUM_THREADS ?= 1
+test-lmms-eval: $(VENV)/.installed build/lmms-eval/.installed  ## our export in lmms-eval
+	$(BIN)/python -m pytest -m lmms_eval
+
+test-browser: $(VENV)/.installed  ## the explorer in headless Chromium, which must be installed
+	$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/.installed build/blender/.installed  ## balance and renderers, a quarter of an hour on two cores
 	$(BIN)/python benchmarks/sampler.py
