@@ -94,7 +94,7 @@ class Asked:
         question: its hash.
         attempt: how often it was asked before.
         did: one of FAULTS and ENDS.
-        paid: whether an answer went out whole.
+        paid: whether an answer was made: it costs, also where the client has left.
         body: of the request; not in the log.
         at: seconds on a clock when it came.
     """
@@ -165,6 +165,11 @@ class Server:
         with self.lock:
             return Counter(asked.question for asked in self.asked if asked.paid)
 
+    def busy(self) -> bool:
+        """Whether something is being answered."""
+        with self.lock:
+            return len(self.asked) < self.counts.total()
+
     def did(self) -> Counter[str]:
         with self.lock:
             return Counter(asked.did for asked in self.asked)
@@ -201,24 +206,23 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, content, more=more)
         question = hash_question(body["messages"], body.get("seed"))
         attempt = owner.next_attempt(question)
-        did, at, paid = owner.plan(question, attempt), time.monotonic(), False
+        did, at = owner.plan(question, attempt), time.monotonic()
+        paid = did not in FAULTS and STATUSES[did] != "failed"
         try:
-            paid = self._do(did, question)
+            self._do(did, question)
             self.wfile.flush()
         except OSError:  # the client has left
-            paid, self.close_connection = False, True
+            self.close_connection = True
         finally:
             owner.note(Asked(question, attempt, did, paid, body, at))
 
-    def _do(self, did: str, question: str) -> bool:
-        """Do it; whether that was an answer."""
+    def _do(self, did: str, question: str) -> None:
         if did in ("500", "503", "429", "always_500"):
             self._json({"error": {"message": f"on purpose: {did}"}}, int(did[-3:]))
         elif did == "429_wait":
             self._json({"error": {"message": "slowly"}}, 429, {"Retry-After": "0.05"})
         elif did == "refused_400":
             self._json({"error": {"message": "filtered", "code": "content_filter"}}, 400)
-            return True
         elif did == "hang":
             self._wait_for_the_client_to_leave()
         elif did == "drip":
@@ -238,8 +242,6 @@ class _Handler(BaseHTTPRequestHandler):
             if did == "slow":
                 time.sleep(self.server.owner.slow)
             self._json(self._answer(did, question))
-            return True
-        return False
 
     def _answer(self, did: str, question: str) -> dict[str, Any]:
         text = self.server.owner.answer(question)

@@ -709,6 +709,7 @@ def test_ctrl_c_keeps_what_is_under_way(
     assert said.endswith("interrupted; the same command goes on from what is finished\n")
     written = read_completions(out / "predictions.jsonl")
     assert 3 <= len(written) < ROWS - 1
+    wait_for(lambda: not server.busy())
     assert len(written) == sum(server.paid().values())
     assert questions[0].id not in written
     server.plan = always("right")

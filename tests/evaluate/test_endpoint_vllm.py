@@ -204,13 +204,19 @@ def test_the_local_predictor_says_the_same(served: Served, greedy: Path, tmp_pat
     evaluate(local_name, served.data, tmp_path / "run", max_new_tokens=LENGTH)
     local = read_completions(tmp_path / "run" / "predictions.jsonl")
     there = read_completions(greedy / "predictions.jsonl")
-    differ = [id for id in local if local[id][0].text != there[id][0].text]
+    # vLLM keeps half a character at the end to itself; one token is one byte for the tiny model.
+    differ = [
+        id
+        for id in local
+        if local[id][0].text.rstrip("\ufffd") != there[id][0].text.rstrip("\ufffd")
+    ]
     # Random weights all but tie here and there, and then the order of summation decides.
-    assert len(differ) <= (0 if served.name == "mini" else 2)
+    assert len(differ) <= (0 if served.name == "mini" else 1)
     for id in local.keys() - set(differ):
         first, second = local[id][0], there[id][0]
         assert first.status == second.status
         assert first.prompt_tokens == second.prompt_tokens
+        assert first.completion_tokens == second.completion_tokens
     if served.name == "mini":
         metrics = [
             json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", greedy)
