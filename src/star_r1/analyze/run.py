@@ -2,17 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from star_r1.analyze.along import is_training, read_curves
+from star_r1.analyze.judge import compare_with_judge
 from star_r1.analyze.summary import DEFINITION, Read, read_run, summarize
 from star_r1.evaluate.compare import name_lines
 from star_r1.evaluate.paired import read_finished
+from star_r1.evaluate.predictor import Predictor
 from star_r1.progress import progress
 from star_r1.provenance import provenance
 
+JUDGED: Final = 100
+"""Reasonings of a line that a judge reads, where nobody says another number."""
 
-def analyze(arguments: Sequence[str], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+
+def analyze(
+    arguments: Sequence[str],
+    seed: int = 0,
+    resamples: int = 1000,
+    judge: Predictor | None = None,
+    replies: Path | None = None,
+    judged: int = JUDGED,
+) -> dict[str, Any]:
     """Read all completions of some runs.
 
     Args:
@@ -20,10 +32,14 @@ def analyze(arguments: Sequence[str], seed: int = 0, resamples: int = 1000) -> d
             of ``star-r1 train grpo``, whose sampled completions are read step by step.
         seed: of the bootstrap.
         resamples: of the bootstrap.
+        judge: reads some of the reasonings too, see ``judge.compare_with_judge``; None for none.
+        replies: the file of its replies; needed with a judge.
+        judged: the most reasonings of a line that it reads, evenly spread over them.
 
     Returns:
-        ``lines``: name -> ``summary.summarize`` of the rows of its evaluations together, and
-        ``runs``, their folders with model and data; ``trainings``: name -> ``along.read_curves``;
+        ``lines``: name -> ``summary.summarize`` of the rows of its evaluations together, ``runs``,
+        their folders with model and data, and with a judge ``judge``; ``trainings``: name ->
+        ``along.read_curves``;
         ``definition`` of a correspondence; and where all of it comes from.
 
     Raises:
@@ -49,6 +65,11 @@ def analyze(arguments: Sequence[str], seed: int = 0, resamples: int = 1000) -> d
             for run in runs
         ]
         lines[name] = {"runs": asked, **summarize(rows, seed, resamples)}
+        if judge is not None and replies is not None:
+            said = [one for row in rows for one in row if one.reading.follows is not None]
+            many = min(judged, len(said))
+            chosen = [said[k * len(said) // many] for k in range(many)]
+            lines[name]["judge"] = compare_with_judge(chosen, judge, replies)
     return {
         "lines": lines,
         "trainings": trainings,

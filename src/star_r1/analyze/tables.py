@@ -6,6 +6,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
+from star_r1.analyze.labelled import FIELDS
 from star_r1.analyze.summary import PAPER, SHARES
 from star_r1.evaluate.tables import Cell, Row, Table, to_terminal
 from star_r1.tvr.vocabulary import ATTRIBUTES
@@ -34,6 +35,7 @@ def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
     """Print what ``analyze`` found: the lines side by side, then the trainings."""
     lines, trainings = analysis["lines"], analysis["trainings"]
     tables = [_what(lines), _errors(lines), _by_length(lines)] if lines else []
+    tables += [_judge(name, line["judge"]) for name, line in lines.items() if "judge" in line]
     tables += [_curves(name, steps) for name, steps in trainings.items()]
     for table in tables:
         console.print(f"[bold]{escape(table.title)}[/bold]", highlight=False)
@@ -91,6 +93,19 @@ def _by_length(lines: Mapping[str, Any]) -> Table:
             label = f"coverage {part['from']:.0%} to {part['to']:.0%}"
             rows.append(Row(label, (_cell(part["tacc"], "tacc"), Cell((f"{part['tacc']['n']}",)))))
     return Table("TAcc by length and by coverage", ("TAcc, %", "completions"), tuple(rows))
+
+
+def _judge(name: str, found: Mapping[str, Any]) -> Table:
+    model = found["judge"].get("endpoint_model", "judge")
+    title = f"{name}: the reader against {model}, {found['n']} reasonings"
+    if found["unreadable"]:
+        title += f" ({found['unreadable']} more without a readable judgement)"
+    rows = []
+    for field in FIELDS:
+        ratios = (found[field][ratio] for ratio in ("precision", "recall"))
+        shown = ("-" if ratio is None else f"{100 * ratio:.1f}" for ratio in ratios)
+        rows.append(Row(field, tuple(Cell((text,)) for text in shown)))
+    return Table(title, ("precision, %", "recall, %"), tuple(rows))
 
 
 def _curves(name: str, steps: Sequence[Mapping[str, float]]) -> Table:
