@@ -52,7 +52,7 @@ def test_lines_and_trainings_side_by_side(runs: Path) -> None:
     assert set(first) == {"step", "n", *CURVES}
     assert (first["step"], first["n"], second["step"]) == (1, 4, 2)
     assert first["coverage"] < second["coverage"] == second["complete"] == second["tacc"] == 1
-    assert {"commit", "date", "machine", "definition"} <= set(found)
+    assert {"commit", "date", "machine", "definition", "definitions_version"} <= set(found)
     json.dumps(found)
 
 

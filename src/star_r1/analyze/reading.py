@@ -14,6 +14,8 @@ from star_r1.tvr.answer import parse_answer
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 
+DEFINITIONS: Final = 1
+"""The version of the definitions in docs/analysis.md; numbers of two versions do not compare."""
 LONGEST: Final = 200_000
 """Characters of a reasoning that are read; about 50,000 tokens."""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from star_r1.analyze.along import is_training, read_curves
 from star_r1.analyze.judge import compare_with_judge
+from star_r1.analyze.reading import DEFINITIONS
 from star_r1.analyze.summary import DEFINITION, Read, read_run, summarize
 from star_r1.evaluate.compare import name_lines
 from star_r1.evaluate.paired import read_finished
@@ -40,7 +41,7 @@ def analyze(
         ``lines``: name -> ``summary.summarize`` of the rows of its evaluations together, ``runs``,
         their folders with model and data, and with a judge ``judge``; ``trainings``: name ->
         ``along.read_curves``;
-        ``definition`` of a correspondence; and where all of it comes from.
+        ``definition`` of a correspondence, ``definitions_version`` of all; and its provenance.
 
     Raises:
         UserError: a folder is missing, unfinished, neither of these, or damaged; or its data are.
@@ -74,6 +75,7 @@ def analyze(
         "lines": lines,
         "trainings": trainings,
         "definition": DEFINITION,
+        "definitions_version": DEFINITIONS,
         "seed": seed,
         **provenance(),
     }
