@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("star-r1", "torch", "transformers", "trl", "datasets", "numpy", "mitsuba")
+_PACKAGES = ("star-r1", "torch", "transformers", "trl", "datasets", "numpy", "mitsuba", "openai")
 
 
 def provenance() -> dict[str, Any]:
