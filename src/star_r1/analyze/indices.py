@@ -95,17 +95,13 @@ class Numbers:
             and not (before == "," and words[place + 1].attribute == "shape")  # "1 cylinder"
         ):
             return True  # "5 cyan, 3 metal"
-        if after_role == "value" and role_at(words, place + 2) == "arrow":
-            return True
         if before_role == "mark" and after in (":", "="):
             return role_at(words, place + 2) != "number"
         if before_role in ("same", "changed") and (after_role in _BREAKS or after_role == "number"):
             return True
-        if before == ":" and (
-            role_at(words, place - 2) in ("same", "changed", "blanket") or self._lists(place, 2)
-        ):
+        if before == ":" and role_at(words, place - 2) in ("same", "changed", "blanket"):
             return True
-        if self._lists(place, 3):
+        if self._lists(place):
             return True
         if before_role in _NOUNLIKE or before in _BEFORE_NOUN:
             return after_role in _BREAKS or (before_role == "except" and after_role != "noun")
@@ -161,14 +157,14 @@ class Numbers:
         ends = role_at(self.words, ahead) in _SAYS or text_at(self.words, ahead) == ":"
         return joined and ends
 
-    def _lists(self, place: int, least: int) -> bool:
-        """Whether so many indices of the table follow, parted by commas."""
+    def _lists(self, place: int) -> bool:
+        """Whether three or more indices of the table follow, parted by commas."""
         found: list[int] = []
         while is_digit(self.words, place) and len(found) <= N_OBJECTS:
             found.append(int(self.words[place].text))
             place += 1 + (text_at(self.words, place + 1) == ",")
         distinct = len(set(found)) == len(found) and set(found) <= set(self.things)
-        return len(found) >= least and distinct and role_at(self.words, place) in _BREAKS
+        return len(found) > 2 and distinct and role_at(self.words, place) in _BREAKS
 
     def _closes(self, place: int) -> bool:
         """Whether only numbers and what joins them follow until a bracket closes, or a value."""

@@ -1,21 +1,8 @@
 """The words of a sentence that join: verbs, marks, pronouns, and what doubts or denies."""
 
-from typing import Final
-
 from star_r1.analyze.items import role_at, text_at
 from star_r1.analyze.naming import INSTEAD, Naming
-from star_r1.analyze.story import Indices
-from star_r1.analyze.syntax import VERBS
 from star_r1.analyze.words import Word
-
-_OF_PICTURES: Final = frozenset(
-    (
-        *("taken", "shot", "viewed", "captured", "seen", "made", "from", "rotated", "rendered"),
-        *("mirrored", "photographed", "now"),
-    )
-)
-"""What is said of a picture itself: "the final picture is taken from the left"."""
-_PREPOSED: Final = ("in ", "of ", "from ", "on ", "by ")
 
 
 class Joining(Naming):
@@ -37,13 +24,11 @@ class Joining(Naming):
         described = role_at(self.items, n + 1) in ("reference", "value")
         if word.role == "time" and role_at(self.items, n - 1) == "reference" and described:
             self._verb()  # "gray cube now green cube"
-        if word.role == "picture" and self.phase == "open" and not word.text.startswith(_PREPOSED):
-            self.hushed = text_at(self.items, n + 2) in _OF_PICTURES
 
     def _mark(self, n: int, word: Word) -> None:
         if word.text in ("(", "["):
             behind = self.phase == "naming" and role_at(self.items, n - 1) == "reference"
-            self.inside = tuple(self.group[-1:]) if behind else self._open_things()
+            self.inside = tuple(self.group[-1:]) if behind else None
             self.connected = True
         elif word.text in (")", "]"):
             self.inside = None
@@ -56,18 +41,10 @@ class Joining(Naming):
         elif word.text in (",", "—", "–", "|") and self.inside is None:
             self._part(n, word)
 
-    def _open_things(self) -> Indices | None:
-        """What a bracket behind a verb may say the index of."""
-        return self.subject if self.subject and min(self.subject) < 0 else None
-
     def _part(self, n: int, word: Word) -> None:
         """A comma or "but": another subject may follow."""
-        contrast = word.text == "but" and (self.contrast or self.judged == "same")
         self._begin_part()
-        if contrast and self.phase == "telling":
-            self.connected = self.changing = True  # "no longer a cube but a cylinder"
-        else:
-            self._and(n, word)
+        self._and(n, word)
 
     def _and(self, n: int, word: Word) -> None:
         if self.inside is None and self.phase == "telling":
@@ -90,25 +67,16 @@ class Joining(Naming):
             count = 2 if word.text == "both" else 3
             self.subject = tuple(dict.fromkeys(reversed(self.story.named)))[:count]
             self.phase = "telling"
-        elif self.subject is None or (self.blanket and not self.subject):
+        elif self.subject is None:
             self.subject = self.story.last
 
     def _blanket(self, n: int, word: Word) -> None:
         if self.phase != "telling" and self.inside is None:
             self.group, self.subject, self.phase = [], (), "naming"
-            self.blanket = True
 
     def _except(self, n: int, word: Word) -> None:
         self.group, self.subject, self.phase = [], (), "open"
         self.excepting, self.negated = True, False
-
-    def _camera(self, n: int, word: Word) -> None:
-        moves = role_at(self.items, n + 1) in VERBS | {"move"}
-        self.hushed |= self.phase == "open" and moves
-
-    def _article(self, n: int, word: Word) -> None:
-        if word.text == "only" and "same" in (self.judged, self.pending):
-            self.changing = True  # "all are the same, only the cube is green"
 
     def _doubt(self, n: int, word: Word) -> None:
         self.hushed = True

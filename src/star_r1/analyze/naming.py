@@ -45,7 +45,7 @@ class Naming(Statements):
         if self.excepting:
             self._judge(reference.indices, "changed")  # all are the same but this one
         if self.hushed:
-            self._add(reference.indices, side)
+            self._add(reference.indices)
             return
         if side == "before":
             self.story.listed |= set(reference.indices)
@@ -69,7 +69,7 @@ class Naming(Statements):
         starts |= role_at(self.items, n + 1) in VERBS or role_at(self.items, n + 2) == "arrow"
         if telling and self.subject and self.named and not self.pending and not starts:
             return  # "object 3 looks like object 5"
-        self._add(reference.indices, side)
+        self._add(reference.indices)
         if reference.traits:
             self._describe(reference.indices, reference, side)
 
@@ -106,15 +106,14 @@ class Naming(Statements):
         if silent:
             self._name(index, phrase)
             if self.hushed and index is not None:
-                self._add((index,), side)
+                self._add((index,))
         elif phrase.plural:
-            self.story.named = []
-            self._add((), side)
+            self._add(())
         elif index is None or (
             side == "after" and not (definite and phrase.fits(self.story.initial[index]))
         ):
             thing = self.story.add_thing(phrase.start, index)
-            self._add((thing,), side)
+            self._add((thing,))
             self._describe((thing,), phrase, side)
         else:
             for thing in self.story.last:
@@ -122,7 +121,7 @@ class Naming(Statements):
                     self._settle((thing,), True)
             self.told = (phrase, index, index not in self.facts.mentioned)
             self._name(index, phrase)
-            self._add((index,), side)
+            self._add((index,))
             if self.excepting:
                 self._judge((index,), "changed")
             if self.exists and self.placed and side == "after":
@@ -145,10 +144,10 @@ class Naming(Statements):
         self.told, self.subject = None, (other,)
         self._describe((other,), phrase, "after")
 
-    def _add(self, indices: Indices, side: Spoken) -> None:
+    def _add(self, indices: Indices) -> None:
         """Name a subject."""
         if self.phase != "naming":
-            self.group, self.phase, self.first_side = [], "naming", side
+            self.group, self.phase = [], "naming"
         self.named = True
         self.group += [index for index in indices if index not in self.group]
         self.group = self.group[-_MOST_SUBJECTS:]
@@ -181,8 +180,6 @@ class Naming(Statements):
             return self.connected
         single = len(target) == 1
         agreement = self.story.agreement(phrase, target[0])
-        if self.phase == "naming":
-            return single and (side, self.first_side) == ("after", "before") and agreement >= 0.5
         if has_verb(self.items, n):
             return self._about(target) and side == "after" and agreement > 0
         short = "shape" not in phrase.traits or (len(phrase.traits) == 1 and target[0] >= 0)

@@ -97,8 +97,7 @@ def _is_bullet(line: Sequence[Item]) -> bool:
             return bool(item.indices) and n + 1 < len(line) and _text(line[n + 1]) in _OF_ITEMS
         if n == 0 and item.text in _BULLETS:
             return True
-        sign = not item.text.isalnum() and item.role in ("same", "changed")  # ✅
-        if item.role not in ("noun", "label", "article", "mark") and not sign:
+        if item.role not in ("noun", "label", "article", "mark"):
             return False
     return False
 

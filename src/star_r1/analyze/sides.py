@@ -47,7 +47,6 @@ class _Sides:
         self.pointed: Spoken = ""  # by a word of direction
         self.marked: set[int] = set()  # descriptions whose side a marker told
         self.last_mark: tuple[int, Spoken] = (-9, "")
-        self.held: Spoken = ""  # by the last marker that stood behind a description
         self.begin()
 
     def begin(self) -> None:
@@ -76,24 +75,14 @@ class _Sides:
                     self.pointed = ""
                 if item.text not in ("(", "["):
                     pointed_reference = ""
-                if self.held == "after" and (
-                    item.role == "and" or item.text in ("while", "whereas")
-                ):
-                    self.carry = "after"
                 self.begin()
-            elif item.role == "except":
-                self.pointed = pointed_reference = ""
             elif item.role in ("picture", "time"):
                 if pointed := self._mark(n, item):
                     self.pointed = pointed_reference = pointed
-            elif item.text == "still" and self.open and not self._follows(n):
-                self._mark(n, item._replace(value="after"))  # "it is a red cube still"
             elif item.role in ("from", "to", "become", "still", "arrow"):
                 self.pointed = pointed_reference = "before" if item.role == "from" else "after"
                 if item.role == "arrow":
                     self._point_back(n)
-                elif item.role == "to":
-                    self._turn(n)
                 if item.role in _VERBS:
                     self._verb()
             elif item.role in _VERBS:
@@ -118,9 +107,6 @@ class _Sides:
         """Use a marker; returns its side where it is of what follows in this part."""
         if item.text == "finally" and text_at(self.items, n + 1) == ",":
             return ""  # of the text, not of the pictures
-        if text_at(self.items, n - 1) == "than":
-            self.after_before = True  # "bigger than before"
-            return ""
         side: Spoken = item.value  # type: ignore[assignment]
         last, self.last_mark = self.last_mark, (n, side)
         if (
@@ -135,8 +121,6 @@ class _Sides:
             self.carry = self.led = side
             return ""
         if (item.role == "picture" and self.open) or not self._follows(n):
-            if not self.open:
-                self.carry = side
             values = False
             for place in reversed(self.open):
                 reference = isinstance(self.items[place], Reference)
@@ -148,7 +132,6 @@ class _Sides:
                 if reference:
                     break
             self.open = []
-            self.held = side
             return ""
         return side
 
@@ -179,16 +162,3 @@ class _Sides:
                 break
             self.sides[place] = "before"
             self.after_before = True
-
-    def _turn(self, n: int) -> None:
-        """ "color blue to brown": a value before "to" and one of its attribute behind it."""
-        if not 0 < n < len(self.items) - 1:
-            return
-        old, new = self.items[n - 1], self.items[n + 1]
-        if (
-            isinstance(old, Word)
-            and isinstance(new, Word)
-            and old.role == new.role == "value"
-            and old.attribute == new.attribute
-        ):
-            self.sides[n - 1] = "before"

@@ -24,8 +24,6 @@ class Statements:
         inside: what a bracket is about; None outside of brackets.
         pending: a verdict on what is named after it.
         judged: the last verdict.
-        loose: values that the text gives without saying of which picture.
-        first_side: the side of the first of the group.
         named: whether a subject was named.
         changing: whether something is said to change, so that a value of no picture is the new one.
     """
@@ -43,14 +41,11 @@ class Statements:
         self.inside: Indices | None = None
         self.pending: Verdict = ""
         self.judged: Verdict = ""
-        self.loose: dict[tuple[int, str], str] = {}
-        self.first_side: Spoken = ""
-        self.named, self.changing = False, story.changing
+        self.named = self.changing = False
         self.instead = False  # what is found next stands for the subject
         self.corrects = False
         self.taken = False  # something has taken the place of what the text spoke of
         self.told: tuple[Reference, int, bool] | None = None  # the last phrase, and what it named
-        self.blanket = False
         self.contrast = False  # "no longer a cube": what follows "but" is new
         self._begin_part()
 

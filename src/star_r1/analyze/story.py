@@ -41,7 +41,6 @@ class Story:
         named: the objects named last, for "both".
         asked: what the question just asked is about, for "no".
         judged: the last verdict, for "neither has the cube".
-        changing: whether it said that something changes, and not yet what.
         listed: the objects named where the text speaks of the first picture.
         things: those without an index yet, of index -1, -2, ...: where each was named, and which
             object it may be.
@@ -58,7 +57,6 @@ class Story:
         self.asked: Indices = ()
         self.judged: Verdict = ""
         self.listed: set[int] = set()
-        self.changing = False
         self.things: list[tuple[int, int | None]] = []
 
     def open(self, sentence: Sentence) -> None:
@@ -69,7 +67,6 @@ class Story:
         self.facts.corrected = -1
         if not sentence.bullet and not self._goes_on(sentence):
             self.item = self.last = ()
-        self.changing &= sentence.bullet
         self.last = self.item or self.last
 
     def _goes_on(self, sentence: Sentence) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from star_r1.analyze.items import Reference, role_at, text_at
+from star_r1.analyze.items import Reference, role_at
 from star_r1.analyze.joining import Joining
 from star_r1.analyze.sentences import Sentence
 from star_r1.analyze.story import Story, Verdict
@@ -16,11 +16,7 @@ from star_r1.tvr.vocabulary import DIRECTIONS, MOVES
 def tell(story: Story, sentence: Sentence) -> None:
     """Add what a sentence says to the story."""
     story.open(sentence)
-    if sentence.heading:
-        story.changing = any(
-            isinstance(item, Word) and item.role == "changed" for item in sentence.items
-        )
-    else:
+    if not sentence.heading:
         _Telling(story, sentence).tell()
 
 
@@ -43,7 +39,6 @@ class _Telling(Joining):
             about = tuple(self.group) if len(self.group) == 1 else ()
         else:
             about = self.story.last
-        self.story.changing |= self.pending == "changed" and not self.named
         self.story.close(self.sentence, about, self.topic, self.named, self.judged)
 
     def _value(self, n: int, word: Word) -> None:
@@ -55,7 +50,6 @@ class _Telling(Joining):
             for index in target:
                 if self.facts.was(index, word.attribute) == word.value:
                     self.facts.compare(index)  # "is not red any more"
-                    self.contrast = True
             return
         for index in self._settle(target, True) if self.sides[n] == "before" else target:
             side, key = self.sides[n], (index, word.attribute)
@@ -70,16 +64,6 @@ class _Telling(Joining):
             self._verdict(n, word)
         else:
             self._mark(n, word)
-
-    def _attribute(self, n: int, word: Word) -> None:
-        """An attribute alone behind an index: "3 material"."""
-        alone = (
-            role_at(self.items, n - 1) == "reference"
-            and role_at(self.items, n + 1) in ("mark", "end")
-            and text_at(self.items, n + 1) not in (":", "(")
-        )
-        if alone and self.phase == "naming" and not self.hushed:
-            self._judge(tuple(self.group), "changed")
 
     def _hidden(self, n: int, word: Word) -> None:
         """What is hidden is not looked at."""
@@ -118,7 +102,7 @@ class _Telling(Joining):
         index = int(word.text)
         self._mention((index,), word.start)
         if not word.value:
-            self._add((index,), "")
+            self._add((index,))
             return
         try:
             change = Change.parse(
@@ -183,7 +167,6 @@ class _Telling(Joining):
 
 _HANDLERS: Final[dict[str, Callable[[_Telling, int, Word], None]]] = {
     "value": _Telling._value,
-    "attribute": _Telling._attribute,
     "triplet": _Telling._triplet,
     "mark": _Telling._equals,
     "and": _Telling._and,
@@ -192,9 +175,7 @@ _HANDLERS: Final[dict[str, Callable[[_Telling, int, Word], None]]] = {
     "pronoun": _Telling._pronoun,
     "blanket": _Telling._blanket,
     "except": _Telling._except,
-    "camera": _Telling._camera,
     "doubt": _Telling._doubt,
-    "article": _Telling._article,
     "not": _Telling._not,
     "nor": _Telling._nor,
     "also": _Telling._also,

@@ -33,7 +33,6 @@ Role: TypeAlias = Literal[
     "pronoun",
     "blanket",  # everything, the others
     "except",
-    "camera",  # the viewpoint: nothing that is said of it is said of an object
     "doubt",  # if, whether: what follows is not said
     "reason",  # perspective: why something only looks different
     "instead",  # what is found after this stands for what it was
@@ -206,7 +205,6 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("blanket", "anything, none of, otherwise, other objects"),
     **_all("except", "all but, everything but, anything but, nothing but"),
     **_all("except", "except, except for, apart from, other than, besides"),
-    **_all("camera", "camera, viewpoint, viewpoints, angle, perspective, view, views, viewing"),
     **_all("doubt", "if, whether, maybe, might, perhaps, possibly, could be, may be, may have"),
     **_all("doubt", "guess, guessed, impression, first idea"),
     **_all("doubt", "took, as if, as though"),
