@@ -87,7 +87,8 @@ def measure(work: Path, rows: int, shard_rows: int, runs: int, seed: int) -> dic
         "runs": timed,
         "wall_seconds_median": (wall := statistics.median(one["wall_seconds"] for one in timed)),
         "rows_a_second": rows / wall,
-        "all_processes_bytes": max(one["all_processes_bytes"] for one in timed),
+        # The peaks of all processes together: at least what they held at once.
+        "peak_bytes": max(sum(one["processes_peak_bytes"]) for one in timed),
         "tacc": scores["overall"]["tacc"],
         "answers": scores["answers"],
         "checked_rows": check(work, data, predictions, min(rows, CHECKED_ROWS)),
@@ -101,7 +102,7 @@ def run(data: Path, predictions: Path) -> dict[str, Any]:
     with tempfile.TemporaryFile() as printed:
         begun = time.monotonic()
         child = subprocess.Popen([sys.executable, *words], stdout=printed)
-        peaks = [0]
+        peaks: dict[int, int] = {}
         watcher = threading.Thread(target=watch, args=(child.pid, peaks))
         watcher.start()
         _, status, usage = os.wait4(child.pid, 0)
@@ -115,21 +116,17 @@ def run(data: Path, predictions: Path) -> dict[str, Any]:
     return {
         "wall_seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "largest_process_bytes": usage.ru_maxrss * 1024,
-        "all_processes_bytes": max(peaks),
+        "processes_peak_bytes": sorted(peaks.values()),
         "load_average": os.getloadavg()[0],
         "scores": scores,
     }
 
 
-def watch(pid: int, peaks: list[int]) -> None:
-    """Note how much memory a process and its children hold together, until it has ended.
-
-    Pages that they share, such as those of libraries, count once for each.
-    """
-    while held := sum(map(resident, tree(pid))):
-        peaks.append(held)
-        time.sleep(0.1)
+def watch(pid: int, peaks: dict[int, int]) -> None:
+    """Note the most memory that a process and each of its children held, until it has ended."""
+    while held := {own: peak for own in tree(pid) if (peak := peak_of(own))}:
+        peaks.update(held)
+        time.sleep(0.05)
 
 
 def tree(pid: int) -> Iterator[int]:
@@ -141,13 +138,13 @@ def tree(pid: int) -> Iterator[int]:
                 yield from tree(int(child))
 
 
-def resident(pid: int) -> int:
-    """The bytes that a process holds in memory, 0 of one that has ended."""
+def peak_of(pid: int) -> int:
+    """The most bytes that a process held in memory so far, 0 of one that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def check(work: Path, data: Path, predictions: Path, n: int) -> int:
