@@ -2,8 +2,8 @@
 
     python benchmarks/reader.py
 
-``dev`` is the half that the reader was built on; ``test`` was looked at after two measurements, which
-docs/analysis.md tells; on ``fresh`` nothing was built. Writes results/reader/, in a second.
+``dev`` is the half that the reader was built on; ``test`` was looked at after two measurements,
+which docs/analysis.md tells; on ``fresh`` nothing was built. Writes results/reader/, in a second.
 """
 
 import argparse
