@@ -12,13 +12,14 @@ from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import Object, Scene
 from star_r1.tvr.vocabulary import VISIBLE_CELLS
 
-ROWS: list[dict[str, Any]] = [
-    json.loads(line)
-    for line in Path(__file__)
-    .with_name("labelled_reasonings.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
-]
+
+def read(name: str) -> list[dict[str, Any]]:
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+ROWS = read("labelled_reasonings.jsonl")
+FRESH = read("labelled_reasonings_fresh.jsonl")
 STYLES = {
     "mini": 12,
     "chatty": 16,
@@ -33,7 +34,20 @@ STYLES = {
     "empty": 3,
     "garbage": 3,
 }
-each_row = pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
+FRESH_STYLES = {
+    "mini": 4,
+    "chatty": 8,
+    "qwen": 8,
+    "terse": 4,
+    "prose": 5,
+    "viewpoint": 4,
+    "numbered": 2,
+    "correcting": 2,
+    "blanket": 2,
+    "untagged": 1,
+}
+ALL = ROWS + FRESH
+each_row = pytest.mark.parametrize("row", ALL, ids=[row["id"] for row in ALL])
 
 
 def sample(row: dict[str, Any]) -> Sample:
@@ -56,8 +70,14 @@ def test_two_halves_of_fifty_with_one_mixture_of_styles() -> None:
     assert all(abs(halves[0][style] - halves[1][style]) <= 1 for style in STYLES)
 
 
+def test_forty_fresh_ones_of_the_same_styles_and_fields() -> None:
+    assert [row["id"] for row in FRESH] == [f"fresh-{number:02d}" for number in range(1, 41)]
+    assert Counter(row["style"] for row in FRESH) == FRESH_STYLES
+    assert {tuple(row) for row in FRESH} == {tuple(row) for row in ROWS}
+
+
 def test_no_completion_is_there_twice() -> None:
-    assert len({row["completion"] for row in ROWS}) == len(ROWS)
+    assert len({row["completion"] for row in ALL}) == len(ALL)
 
 
 def test_many_scenes_are_crowded_or_hold_look_alikes() -> None:
