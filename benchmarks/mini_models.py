@@ -66,11 +66,8 @@ def summarize(work: Path, seeds: tuple[int, ...], out: Path) -> None:
         star("compare", *lines, "--against", "base", "--out", out / f"compare.{ending}")
     memory = out / "star-sft-on-its-training.json"
     star("compare", line("star-sft-on-its-training"), "--groups", "id", "--out", memory)
-    reasoned = [
-        work / f"seed-{seed}" / "answers" / name for name in ("base", "star-r1") for seed in seeds
-    ]
-    trained = [work / f"seed-{seed}" / "grpo" for seed in seeds]
-    star("analyze", *reasoned, *trained, "--out", out / "analysis")
+    trained = [f"seed {seed}={work / f'seed-{seed}' / 'grpo'}" for seed in seeds]
+    star("analyze", line("base"), line("star-r1"), *trained, "--out", out / "analysis")
 
 
 def star(*words: object) -> None:
