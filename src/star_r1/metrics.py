@@ -146,8 +146,11 @@ def _compare_looks(said: Sequence[Change], sample: Sample) -> _Comparison:
     true = sample.changes
     wrong = {change.attribute for change in set(said) ^ set(true)}
     by_attribute: dict[str, bool | None] = dict.fromkeys(ATTRIBUTES)
-    by_attribute.update((change.attribute, change.attribute not in wrong) for change in true)
+    for change in true:
+        by_attribute[change.attribute] = change.attribute not in wrong
     predicted = {(change.index, change.attribute): change.value for change in said}
+    if not wrong and len(predicted) == len(said):
+        return True, 0, by_attribute
     wanted = {(change.index, change.attribute): change.value for change in true}
     diff = 0
     for cell in predicted.keys() | wanted.keys():

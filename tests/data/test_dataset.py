@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from star_r1.data.dataset import (
 )
 from star_r1.errors import UserError
 from star_r1.tvr import build_prompt, format_changes, parse_changes
-from star_r1.tvr.vocabulary import VIEWS
+from star_r1.tvr.vocabulary import VIEWS, camera_position
 
 ROWS = 15
 FIRST = "data/train-00000-of-00003.parquet"
@@ -204,3 +205,12 @@ def test_read_columns(rendered: Path) -> None:
     rows = list(read_columns(rendered, ["view", "id"]))
     assert len(rows) == ROWS
     assert rows[4] == {"view": "left", "id": "000001-left"}
+
+
+def test_a_sample_without_its_rig_is_the_same_but_for_the_jitter(moves_folder: Path) -> None:
+    for row in read_columns(moves_folder, SAMPLE_COLUMNS):
+        whole, bare = row_to_sample(row), row_to_sample({**row, "rig": None}, with_rig=False)
+        assert replace(bare, rig=whole.rig) == whole
+        assert bare.rig.cameras[row["view"]] == camera_position(row["view"])
+    with pytest.raises(UserError, match="view 'above' is unknown"):
+        row_to_sample({**row, "view": "above"}, with_rig=False)

@@ -19,8 +19,8 @@ from PIL import Image as Pillow
 from star_r1.errors import UserError
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.scene import Rig, Scene
-from star_r1.tvr.vocabulary import Vocabulary
+from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
+from star_r1.tvr.vocabulary import Vocabulary, camera_position
 
 FEATURES: Final = Features(
     {
@@ -53,6 +53,9 @@ _SCHEMA: Final = FEATURES.arrow_schema
 
 SAMPLE_COLUMNS: Final = ("id", "view", "initial", "changes", "rig", "vocabulary")
 """What ``row_to_sample`` needs."""
+
+SCORED_COLUMNS: Final = tuple(column for column in SAMPLE_COLUMNS if column != "rig")
+"""What it needs for scores."""
 
 _BATCH_ROWS: Final = 1024
 """Read at a time: the files of other makers may hold any number of rows."""
@@ -102,38 +105,49 @@ def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
     return dataset.select([i for i, view in enumerate(column) if view in views])
 
 
-def row_to_sample(row: Mapping[str, Any]) -> Sample:
+def row_to_sample(row: Mapping[str, Any], with_rig: bool = True) -> Sample:
     """The sample of a row of ``load``; the pictures are not needed.
+
+    Args:
+        row: with ``SAMPLE_COLUMNS``.
+        with_rig: without it the column ``rig`` is not read, and cameras and lamps stand without
+            jitter. Scores do not depend on them.
 
     Raises:
         UserError: a column is missing or does not hold what ``generate`` writes.
     """
     name = row.get("id")
-    for column in SAMPLE_COLUMNS:
+    for column in SAMPLE_COLUMNS if with_rig else SCORED_COLUMNS:
         if not isinstance(row.get(column), str):
             raise UserError(
                 f"row {name!r}: column {column!r} is {row.get(column)!r}; generate the data again"
             )
     try:
-        scene, changes, rig = _read_scene(
-            row["initial"], row["changes"], row["rig"], row["vocabulary"]
-        )
+        scene, changes = _read_scene(row["initial"], row["changes"], row["vocabulary"])
+        rig = _read_rig(row["rig"]) if with_rig else _still_rig(row["view"])
         return Sample(row["id"], scene, changes, row["view"], rig)
     except (ValueError, TypeError) as error:
         raise UserError(f"row {name!r}: {error}; generate the data again") from None
 
 
+# The views of a sample have all else in common, and follow each other: it is read once.
 @lru_cache(maxsize=4)
-def _read_scene(
-    initial: str, changes: str, rig: str, vocabulary: str
-) -> tuple[Scene, tuple[Change, ...], Rig]:
-    """What the views of a sample have in common. They follow each other: it is read once."""
+def _read_scene(initial: str, changes: str, vocabulary: str) -> tuple[Scene, tuple[Change, ...]]:
     known = Vocabulary.from_json(vocabulary)
     return (
         Scene.from_json(initial, known),
         tuple(Change.from_dict(raw, known) for raw in json.loads(changes)),
-        Rig.from_json(rig),
     )
+
+
+@lru_cache(maxsize=4)
+def _read_rig(text: str) -> Rig:
+    return Rig.from_json(text)
+
+
+@lru_cache(maxsize=512)
+def _still_rig(view: str) -> Rig:
+    return Rig({**STANDARD_RIG.cameras, view: camera_position(view)}, STANDARD_RIG.lamps)
 
 
 def read_row(folder: Path, sample_id: str) -> dict[str, Any]:
@@ -174,7 +188,9 @@ def read_files(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[s
         try:
             with pq.ParquetFile(path) as file:
                 _check_schema(path, file.schema_arrow)
-                for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
+                for batch in file.iter_batches(
+                    _BATCH_ROWS, columns=list(columns), use_threads=False
+                ):
                     values = [batch[name].to_pylist() for name in columns]
                     for row in zip(*values, strict=True):
                         yield dict(zip(columns, row, strict=True))

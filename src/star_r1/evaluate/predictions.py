@@ -149,7 +149,9 @@ def read_line(line: bytes) -> Completion:
         ValueError: it is broken; the text says how, in one line of bounded length.
     """
     try:
-        row = json.loads(line)
+        # As json.loads does it for UTF-8, which it would find out by itself, slowly.
+        plain = line.startswith(b'{"')
+        row = json.loads(line.decode("utf-8", "surrogatepass") if plain else line)
     except (ValueError, RecursionError):
         raise ValueError(f"not JSON: {_excerpt(line)}; write one object a line") from None
     if not isinstance(row, dict):
@@ -157,24 +159,24 @@ def read_line(line: bytes) -> Completion:
     for field in ("id", "completion"):
         if field not in row:
             raise ValueError(f"no field {field!r}; write id and completion")
-    fields = {"text": row["completion"], **{f: row[f] for f in _FIELDS if f in row}}
-    for field, value in fields.items():
-        kind = _FIELDS.get(field, str)
-        if type(value) is not kind:
-            name = "completion" if field == "text" else field
+    for field, kind in _FIELDS.items():
+        if field in row and type(value := row[field]) is not kind:
             wanted = "a string" if kind is str else "an integer"
-            raise ValueError(f"field {name!r} holds a {type(value).__name__}; write {wanted}")
-    if (status := fields.get("status", "answered")) not in STATUSES:
+            raise ValueError(f"field {field!r} holds a {type(value).__name__}; write {wanted}")
+    text, number = row["completion"], row.get("number", 0)
+    status = row.get("status", "answered" if text and not text.isspace() else "empty")
+    if status not in STATUSES:
         raise ValueError(f"status {shorten(status)} is not one of {', '.join(STATUSES)}")
-    if not 0 <= (number := fields.get("number", 0)) < MOST_COMPLETIONS:
+    if not 0 <= number < MOST_COMPLETIONS:
         raise ValueError(f"number {shorten(str(number))}: write 0 to K - 1")
-    if "status" not in fields and not row["completion"].strip():
-        fields["status"] = "empty"
-    return Completion(**fields)
+    more = (row.get("key", ""), row.get("error", ""))
+    tokens = (row.get("prompt_tokens", 0), row.get("completion_tokens", 0))
+    return Completion(row["id"], text, number, status, *more, *tokens)
 
 
 _FIELDS: Final[dict[str, type]] = {
     "id": str,
+    "completion": str,
     "number": int,
     "status": str,
     "key": str,

@@ -311,7 +311,7 @@ def _read_range(place: tuple[Path, int, int]) -> Part:
 
 
 def _score_piece(piece: _Piece) -> Scorer:
-    from star_r1.data.dataset import SAMPLE_COLUMNS, read_files, row_to_sample
+    from star_r1.data.dataset import SCORED_COLUMNS, read_files, row_to_sample
 
     if multiprocessing.parent_process() is not None:
         # Of a worker: what it has loaded (datasets brings pandas) is not searched for garbage
@@ -320,14 +320,14 @@ def _score_piece(piece: _Piece) -> Scorer:
     scorer = Scorer(piece.several, piece.metrics)
     spans = iter(piece.spans.tolist())
     with piece.predictions.open("rb", buffering=0) as file:
-        rows = read_files(piece.files, SAMPLE_COLUMNS)
+        rows = read_files(piece.files, SCORED_COLUMNS)
         for row, count in zip(rows, piece.counts.tolist(), strict=True):
             lines = [os.pread(file.fileno(), size, start) for start, size in islice(spans, count)]
             missing = piece.several - count
             if missing and piece.unanswered == "leave-out":
                 continue
             failed = [Completion(row["id"], "", status="failed")] * missing
-            scorer.add(row_to_sample(row), [*map(read_line, lines), *failed])
+            scorer.add(row_to_sample(row, with_rig=False), [*map(read_line, lines), *failed])
     return scorer
 
 
