@@ -4,11 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import random
-import signal
-import sys
-import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
@@ -19,6 +14,7 @@ import openai
 from openai import AsyncOpenAI
 
 from star_r1.errors import UserError
+from star_r1.evaluate.flight import Crew, Failed, complete
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.predictor import Question, judge_status
 
@@ -31,13 +27,10 @@ GIVE_UP_AFTER: Final = 16
 _OPENAI: Final = "https://api.openai.com/v1"
 _CONNECT: Final = 10.0
 """Seconds until a connection must stand, if the time-out is not shorter still."""
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 32.0
 _LONGEST_WISH: Final = 120.0
 """Who wants to be asked again later than this is not asked again, as in OpenAI's client."""
 _MOST_TOKENS: Final = 10**9
 """No answer has more; who counts more counts wrong."""
-_WAITING: Final = "interrupted: waiting for the answers under way; Ctrl-C again drops them"
 
 
 class Endpoint:
@@ -91,7 +84,7 @@ class Endpoint:
     def identity(self) -> Mapping[str, Any]:
         """The model, where it is, and all that is asked of it."""
         return {
-            "endpoint": self._place,
+            "endpoint": self.place,
             "endpoint_model": self.model,
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
@@ -100,7 +93,7 @@ class Endpoint:
         }
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
         """The base URL without what may be secret in one."""
         parts = urlsplit(self._base)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
@@ -120,7 +113,7 @@ class Endpoint:
                 or fails at ``GIVE_UP_AFTER`` questions in a row that did not fail before.
         """
         with asyncio.Runner() as runner:
-            crew = _Crew(self, ((question, n) for question in questions for n in question.numbers))
+            crew = Crew(self, ((question, n) for question in questions for n in question.numbers))
             crew.watch(runner.get_loop())
             runner.run(crew.start())
             hopeless = {question.id for question in questions if question.failed}
@@ -145,8 +138,12 @@ class Endpoint:
             api_key=self._key,
             base_url=self._base,
             timeout=openai.Timeout(self.timeout, connect=self._connect),
-            max_retries=0,  # here a whole answer counts as an attempt, see _Crew
+            max_retries=0,  # here a whole answer counts as an attempt, see ``flight.Crew``
         )
+
+    def encode(self, question: Question) -> list[Any]:
+        """Its messages as OpenAI's API has them, pictures in them."""
+        return to_openai(question.messages, question.see(), self.detail)
 
     async def attempt(
         self, client: AsyncOpenAI, messages: list[Any], question: Question, number: int
@@ -173,7 +170,7 @@ class Endpoint:
             raise self._no_answer(error) from None
         except openai.APIStatusError as error:
             if _is_refusal(error):
-                return _complete(question, number, "", "refused")
+                return complete(question, number, "", "refused")
             raise self._bad_status(error) from None
         except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
             raise Failed(f"the answer is unreadable: {self._line(error)}") from None
@@ -226,7 +223,7 @@ class Endpoint:
             status = judge_status(text or reasoning, cut_off=finish == "length")
             text = reasoning + text
         usage = getattr(answer, "usage", None)
-        return _complete(
+        return complete(
             question,
             number,
             text,
@@ -273,7 +270,7 @@ class Endpoint:
 
     def _error(self, what: str, said: str) -> UserError:
         return UserError(
-            f"endpoint {self._place}{what} ({said}); the same command goes on when that is mended"
+            f"endpoint {self.place}{what} ({said}); the same command goes on when that is mended"
         )
 
     def _line(self, text: object) -> str:
@@ -281,114 +278,6 @@ class Endpoint:
         line = " ".join(str(text).split()) or type(text).__name__
         short = line.replace(self._key, "***")[:200]
         return "".join(letter if letter.isprintable() else "\ufffd" for letter in short)
-
-
-class Failed(Exception):
-    """An attempt that brought no answer."""
-
-    def __init__(
-        self, why: str, *, again: bool = True, wish: float = 0.0, reached: bool = True
-    ) -> None:
-        """``again``: another attempt may help, in ``wish`` seconds if that is above 0."""
-        super().__init__(why)
-        self.again, self.wish, self.reached = again, wish, reached
-
-
-class _Crew:
-    """Questions in flight on one event loop, each with its attempts."""
-
-    def __init__(self, endpoint: Endpoint, waiting: Iterator[tuple[Question, int]]) -> None:
-        self.endpoint, self.waiting = endpoint, waiting
-        self.flying: set[asyncio.Task[Completion | None]] = set()
-        self.finished: deque[Completion] = deque()
-        self.stopping = asyncio.Event()
-        # One at a time, so that those in flight get their turn before their time is out.
-        self.encoding = asyncio.Lock()
-        self.reason: BaseException | None = None
-        self.reached = False
-        self.told: set[str] = set()
-
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the first Ctrl-C stop the crew: by itself it would interrupt a write as well."""
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
-            with suppress(NotImplementedError):  # Windows
-                loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
-
-    def _interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        print(_WAITING, file=sys.stderr)
-        self.stop(KeyboardInterrupt())
-
-    async def start(self) -> None:
-        self.client = self.endpoint.open()
-
-    def stop(self, reason: BaseException) -> None:
-        """Ask nothing more, and let what is in flight end."""
-        self.reason = self.reason or reason
-        self.stopping.set()
-
-    async def next(self) -> Completion | None:
-        """The next completion that is finished; None after the last."""
-        while not self.finished:
-            while len(self.flying) < self.endpoint.concurrency and self.reason is None:
-                if (asked := next(self.waiting, None)) is None:
-                    break
-                self.flying.add(asyncio.create_task(self._answer(*asked)))
-            if not self.flying:
-                return None
-            landed, self.flying = await asyncio.wait(
-                self.flying, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in landed:
-                if (error := task.exception()) is not None:
-                    self.stop(error)
-                elif (completion := task.result()) is not None:
-                    self.finished.append(completion)
-        return self.finished.popleft()
-
-    async def close(self) -> None:
-        for task in self.flying:
-            task.cancel()
-        await asyncio.gather(*self.flying, return_exceptions=True)
-        await self.client.close()
-
-    async def _answer(self, question: Question, number: int) -> Completion | None:
-        """The completion, failed after the last attempt; None where the crew stops before that."""
-        endpoint = self.endpoint
-        async with self.encoding:
-            messages = to_openai(question.messages, question.see(), endpoint.detail)
-        attempt = 0
-        while self.reason is None:
-            attempt += 1
-            try:
-                done = await endpoint.attempt(self.client, messages, question, number)
-                self.reached = True
-                return done
-            except Failed as failed:
-                self.reached |= failed.reached
-                last = not failed.again or attempt > endpoint.retries
-                if not self.reached and (last or attempt == 2):
-                    raise _unreachable(endpoint, failed) from None
-                if last:
-                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
-                    return _complete(question, number, "", "failed", error=f"{failed}{tried}")
-                self._tell(str(failed))
-                await self._rest(failed.wish or _pause(attempt))
-        return None
-
-    def _tell(self, why: str) -> None:
-        """Say once of each kind what goes wrong, since the bar stands still meanwhile."""
-        kind = why.partition(":")[0]
-        if kind not in self.told:
-            self.told.add(kind)
-            print(f"endpoint {self.endpoint._place}: {why}; trying again", file=sys.stderr)
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
 
 
 def to_openai(
@@ -446,10 +335,6 @@ def _read_environment() -> tuple[str, str]:
     return base or _OPENAI, key or "no-key-given"
 
 
-def _complete(question: Question, number: int, text: str, status: Any, **more: Any) -> Completion:
-    return Completion(question.id, text, number, status, question.key, **more)
-
-
 def _reasoning(message: Any, text: str) -> str:
     """The think block of what a model handed over apart, unless it is in the text."""
     for name in ("reasoning_content", "reasoning"):
@@ -457,19 +342,6 @@ def _reasoning(message: Any, text: str) -> str:
         if isinstance(reasoning, str) and reasoning and "<think>" not in text:
             return f"<think>{reasoning}</think>"
     return ""
-
-
-def _unreachable(endpoint: Endpoint, failed: Failed) -> UserError:
-    return UserError(
-        f"endpoint {endpoint.identity['endpoint']}: {failed}; start it, or set OPENAI_BASE_URL; "
-        "the same command goes on then"
-    )
-
-
-def _pause(attempt: int) -> float:
-    """Seconds after the n-th attempt, from 1; not all clients shall come back at once."""
-    pause = min(_FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE)
-    return pause * random.uniform(0.75, 1)
 
 
 def _wish(headers: Mapping[str, str]) -> float:
