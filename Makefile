@@ -54,7 +54,7 @@ build/vllm/.installed: constraints.txt
 
 test-vllm: export STAR_R1_VLLM_PYTHON ?= $(CURDIR)/build/vllm/bin/python
 test-vllm: export OMP_NUM_THREADS ?= 1
-test-vllm: $(VENV)/.installed build/vllm/.installed  ## what needs vLLM, three minutes
+test-vllm: $(VENV)/.installed build/vllm/.installed  ## what needs vLLM, six minutes
 	$(BIN)/python -m pytest -m vllm
 
 # Other engines want other versions than we do, so each gets an environment of its own (verl and

@@ -29,7 +29,7 @@ from star_r1.evaluate.sampled import SampledTally
 from star_r1.metrics import Tally, judge
 from star_r1.progress import progress
 from star_r1.trance_metrics import SETTINGS, TranceTally
-from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.answer import parse_answer
 from star_r1.tvr.sample import Sample
 
 MetricSet: TypeAlias = Literal["star", "basic", "event", "view"]
@@ -165,21 +165,6 @@ def score_completions(
     if "position" in record["overall"]:
         record["trance"] = {setting: score(setting) for setting in SETTINGS}
     return record
-
-
-def read_answers(
-    rows: Iterable[Mapping[str, Any]], completions: Mapping[str, str]
-) -> list[tuple[Answer, Sample]]:
-    """Each completion, read with the vocabulary of its row, and the sample of the row.
-
-    Args:
-        rows: of a dataset, with its ``SAMPLE_COLUMNS``.
-        completions: by id, one for each row.
-    """
-    from star_r1.data.dataset import row_to_sample
-
-    samples = map(row_to_sample, rows)
-    return [(parse_answer(completions[s.id], s.vocabulary), s) for s in samples]
 
 
 class Scorer:
