@@ -125,6 +125,37 @@ def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         ("reward --truth 2.color.red", "Missing option '--completion'; see 'star-r1 reward --h"),
         ("report", "Missing argument 'runs'; see 'star-r1 report --help'"),
         ("evaluate --model mini --data data", "Missing option '--out'; see 'star-r1 evaluate"),
+        (
+            "evaluate --model baseline:best --data data --out a",
+            "baseline 'best': choose silent, random",
+        ),
+        (
+            "evaluate --model baseline:silent --data data --out a --temperature hot",
+            "--temperature hot: give a number of 0 or more, or 'default'",
+        ),
+        (
+            "evaluate --model baseline:silent --data data --out a --prices 3",
+            "--prices 3: give two numbers of dollars",
+        ),
+        (
+            "evaluate --model baseline:silent --data data --out a --prompt loud",
+            "Invalid value for '--prompt': ",
+        ),
+        (
+            "evaluate --model baseline:silent --data data --out a --few-shot 2",
+            "--few-shot K and --examples DATA: give both, or neither",
+        ),
+        (
+            "evaluate --model baseline:silent --data data --out a --few-shot 2 --examples data",
+            "data: ",
+        ),
+        ("compare", "Missing argument 'runs'; see 'star-r1 compare --help'"),
+        ("compare nowhere", "nowhere: no such run folder; give RUN or NAME=RUN"),
+        ("compare data", "data: no metrics.json in it"),
+        ("analyze nowhere", "nowhere: no such run folder; give RUN or NAME=RUN"),
+        ("analyze data", "data: no metrics.json in it"),
+        ("explore nowhere", "nowhere: "),
+        ("explore occupied", "occupied: "),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
