@@ -3,8 +3,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from star_r1.data.dataset import shards
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import STATUSES, read_completions, read_predictions
 from star_r1.evaluate.run import evaluate, score_file
@@ -174,6 +177,24 @@ def test_other_prompts(model_folder: Path, data_folder: Path, tmp_path: Path, pr
     assert scores["overall"]["tacc"]["n"] == 2
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["identity"]["prompt"] == prompt
+
+
+@pytest.mark.parametrize("model", ["mini", "baseline:silent"])
+def test_a_broken_picture_is_named_and_what_is_answered_stays(
+    data_folder: Path, tmp_path: Path, model: str
+) -> None:
+    (path,) = shards(data_folder)
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[7]["images"][1]["bytes"] = rows[7]["images"][1]["bytes"][:300]
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "data" / path.name)
+    message = f"row '{rows[7]['id']}': a picture of it is broken"
+    with pytest.raises(UserError, match=message) as error:
+        evaluate(model, tmp_path, tmp_path / "run", batch_size=1, max_new_tokens=1)
+    assert "\n" not in str(error.value)
+    answered = read_completions(tmp_path / "run" / "predictions.jsonl")
+    assert 0 < len(answered) < len(rows)
 
 
 def test_baselines_are_a_floor_and_a_ceiling(data_folder: Path, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
+
+from PIL import Image
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, row_to_sample
 from star_r1.data.marks import mark
+from star_r1.errors import UserError
 from star_r1.evaluate.predictor import Question
 from star_r1.tvr.prompt import PromptName, build_prompt, has_table
 from star_r1.tvr.sample import Sample
@@ -37,7 +40,9 @@ def ask(
     """
     shown = [row_to_sample(row) for row in examples]
     pictures = [
-        p for row, sample in zip(examples, shown, strict=True) for p in _see(row, sample, prompt)
+        picture
+        for row, sample in zip(examples, shown, strict=True)
+        for picture in _see(row.__getitem__, sample, prompt)
     ]
     questions = []
     for place, row in enumerate(rows.select_columns([*SAMPLE_COLUMNS, "prompt"])):
@@ -106,13 +111,24 @@ class _Pictures:
         self.prompt, self.before = prompt, before
 
     def __call__(self) -> Sequence[Any]:
-        row = {"images": self.rows[self.place]["images"]}
-        return [*self.before, *_see(row, self.sample, self.prompt)]
+        return [*self.before, *_see(self._read, self.sample, self.prompt)]
+
+    def _read(self, column: str) -> Any:
+        return self.rows[self.place][column]
 
 
-def _see(row: Mapping[str, Any], sample: Sample, prompt: PromptName) -> Sequence[Any]:
-    """The two pictures as the prompt shows them: without a table the first bears the indices."""
-    initial, final = (picture.convert("RGB") for picture in row["images"])
+def _see(read: Callable[[str], Any], sample: Sample, prompt: PromptName) -> Sequence[Any]:
+    """The two pictures as the prompt shows them: without a table the first bears the indices.
+
+    ``read`` gives a column of the row; that of the pictures decodes them.
+    """
+    try:
+        initial, final = (picture.convert("RGB") for picture in read("images"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"row {sample.id!r}: a picture of it is broken ({error}); 'star-r1 verify' names all "
+            "such rows; make or import the data again"
+        ) from None
     if not has_table(prompt):
         initial = mark(initial, sample.initial, sample.rig, "center")
     return initial, final
