@@ -7,7 +7,7 @@ from typing import Final
 
 from star_r1.metrics import Rows, Scores, group_views
 from star_r1.tvr.answer import Answer
-from star_r1.tvr.change import Change
+from star_r1.tvr.change import split_moves
 from star_r1.tvr.sample import Sample
 
 MAJORITY: Final = "majority"
@@ -69,13 +69,7 @@ def _ballot(answer: Answer, place: int) -> Hashable:
     changes = answer.changes
     if len(changes) < len(answer.predictions):
         return place
-    looks: set[Change] = set()
-    moves: list[Change] = []
-    for change in changes:
-        if change.attribute == "position":
-            moves.append(change)
-        else:
-            looks.add(change)
+    looks, moves = split_moves(changes)
     return frozenset(looks), tuple(sorted(moves))
 
 

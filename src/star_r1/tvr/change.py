@@ -144,12 +144,20 @@ def same_changes(said: Iterable[Change], truth: Iterable[Change]) -> bool:
     >>> same_changes(twice, truth), same_changes(twice[:1] + twice, truth)
     (True, False)
     """
-    looks, moves = _split(said)
-    true_looks, true_moves = _split(truth)
+    looks, moves = split_moves(said)
+    true_looks, true_moves = split_moves(truth)
     return looks == true_looks and len(moves) == len(true_moves) and _pair_off(moves, true_moves)
 
 
-def _split(changes: Iterable[Change]) -> tuple[set[Change], list[Change]]:
+def split_moves(changes: Iterable[Change]) -> tuple[set[Change], list[Change]]:
+    """Changes of looks, of which a repeat says nothing else, and moves, which add up.
+
+    >>> from star_r1.tvr import TRANCE
+    >>> said = "2.color.cyan, 3.position.left.1, 2.color.cyan, 3.position.left.1"
+    >>> looks, moves = split_moves(parse_changes(said, TRANCE))
+    >>> len(looks), len(moves)
+    (1, 2)
+    """
     looks: set[Change] = set()
     moves: list[Change] = []
     for change in changes:
