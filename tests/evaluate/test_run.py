@@ -10,7 +10,8 @@ import pytest
 from star_r1.data.dataset import shards
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import STATUSES, read_completions, read_predictions
-from star_r1.evaluate.run import evaluate, score_file
+from star_r1.evaluate.run import evaluate
+from star_r1.evaluate.scoring import score_file
 from star_r1.metrics import GROUPS, METRICS
 from star_r1.trance_metrics import SETTINGS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
-from star_r1.evaluate.run import score_file
+from star_r1.evaluate.scoring import score_file
 from star_r1.trance_metrics import SETTINGS
 from star_r1.tvr import format_changes
 

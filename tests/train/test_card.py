@@ -16,7 +16,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
-from star_r1.evaluate.run import evaluate, score_file
+from star_r1.evaluate.run import evaluate
+from star_r1.evaluate.scoring import score_file
 from star_r1.train import grpo, sft
 from star_r1.train.card import public_command, update_card, write_card
 from star_r1.train.record import (

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import openai
@@ -19,7 +19,6 @@ from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.predictor import Question, judge_status
 
 Detail: TypeAlias = Literal["auto", "low", "high"]
-DETAILS: Final[tuple[Detail, ...]] = get_args(Detail)
 
 GIVE_UP_AFTER: Final = 16
 """So many questions in a row that all failed end the run: then it is the endpoint, not they."""

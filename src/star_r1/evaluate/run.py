@@ -12,14 +12,12 @@ from rich.console import Console
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import STATUSES, Completion, read_completions
 from star_r1.evaluate.predictor import Predictor
-from star_r1.evaluate.scoring import score_completions, score_file
+from star_r1.evaluate.scoring import score_completions
 from star_r1.files import write_atomic
 from star_r1.metrics import Scores
 from star_r1.progress import progress
 from star_r1.provenance import provenance
 from star_r1.tvr.prompt import PROMPTS, PromptName
-
-__all__ = ["evaluate", "score_file"]
 
 BASELINE = "baseline:"
 ENDPOINT = "endpoint:"
