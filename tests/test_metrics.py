@@ -1,6 +1,5 @@
 """The 11 metrics, against hand-computed cases and what must hold for any answers."""
 
-import time
 from dataclasses import replace
 from random import Random
 
@@ -403,14 +402,6 @@ def test_intervals_equal_those_of_resampling_the_samples(metric: str) -> None:
     low, high = np.percentile(values[rows].mean(axis=1), (2.5, 97.5))
     measured = score(pairs, resamples=20_000)["overall"][metric]
     assert measured["ci95"] == pytest.approx([low, high], abs=0.011)
-
-
-def test_three_thousand_samples_take_seconds() -> None:
-    pairs = mixed(3000)
-    start = time.process_time()
-    score(pairs)
-    # 0.5 s measured; resampling 3000 rows a thousand times for each cell takes ten times that.
-    assert time.process_time() - start < 5
 
 
 VALUES_OF_A_ROW = st.one_of(st.none(), st.booleans(), st.integers(0, 50), st.floats(0, 9))

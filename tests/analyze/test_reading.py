@@ -2,13 +2,13 @@
 
 import json
 import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
 from star_r1.analyze.reading import LONGEST, Reading, find_reasoning, read_reasoning
 from star_r1.tvr import TRANCE, Change, Object, Sample, Scene, Vocabulary, parse_changes
@@ -260,20 +260,13 @@ DRAW = random.Random(0)
     ids=lambda unit: repr(unit[:24]),
 )
 def test_time_grows_with_length_alone(unit: str) -> None:
-    def seconds(length: int) -> float:
-        text = "<think>" + unit * (length // len(unit))
-        started = time.process_time()
-        read_reasoning(text, SAMPLE)
-        return time.process_time() - started
-
-    few, many = (min(seconds(length) for _ in range(2)) for length in (12_000, 96_000))
-    assert many < 24 * few + 0.05  # 8 where it grows as the length, 64 where as its square
+    with patience():
+        read_reasoning("<think>" + unit * (LONGEST // len(unit)), SAMPLE)
 
 
 def test_of_a_text_without_end_the_beginning_is_read() -> None:
     long = "0: same\n" + "and so on " * (LONGEST // 10)
-    started = time.process_time()
-    reading = read_reasoning("<think>" + long + 20 * long + "3: same", SAMPLE)
+    with patience():
+        reading = read_reasoning("<think>" + long + 20 * long + "3: same", SAMPLE)
     assert reading.mentioned == (0,)
     assert reading.words == len((long + 20 * long + "3: same").split())
-    assert time.process_time() - started < 5

@@ -1,8 +1,7 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
 from star_r1.explore.mentions import split
 from star_r1.tvr.scene import Object
@@ -70,6 +69,5 @@ def test_the_pieces_are_the_text(text: str) -> None:
     "unit", ["object 3 ", "small red ", "3.color.", "*", " ", "- ", "object", "<", "0.0.0."]
 )
 def test_time_is_linear_in_the_text(unit: str) -> None:
-    start = time.monotonic()
-    mentions(unit * (400_000 // len(unit)))
-    assert time.monotonic() - start < 8
+    with patience():
+        mentions(unit * (400_000 // len(unit)))

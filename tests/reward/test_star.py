@@ -1,12 +1,12 @@
 """The STAR reward: the table of the method, its terms, and what no answer can get out of it."""
 
-import time
 from itertools import permutations, product
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
 from star_r1.errors import UserError
 from star_r1.reward.star import Match, Matching, Miss, StarConfig, star
@@ -255,10 +255,8 @@ def test_any_text_has_a_reward(text: str, truth: list[Change]) -> None:
 )
 def test_a_hundred_thousand_predictions_cost_linear_time(item: str, matching: Matching) -> None:
     answer = said(item * 100_000)
-    start = time.process_time()
-    reward = star(answer, TRUTH, StarConfig(matching=matching))
-    # Quadratic matching would take hours.
-    assert time.process_time() - start < 5
+    with patience():
+        reward = star(answer, TRUTH, StarConfig(matching=matching))
     assert len(reward.fates) == 100_000
 
 

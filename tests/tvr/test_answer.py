@@ -1,10 +1,9 @@
 """The parser: a strict format, lenient items, and no text that it chokes on."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.change import Change, format_changes
@@ -253,14 +252,8 @@ HOSTILE = {
     "frame", ["{}", "<answer>{}</answer>", "<think>{}</think><answer>{}</answer>"]
 )
 def test_a_hostile_megabyte_costs_linear_time(piece: str, frame: str) -> None:
-    def seconds(size: int) -> float:
-        text = frame.replace("{}", piece * (size // len(piece)))
-        start = time.process_time()
-        parse_answer(text)
-        return time.process_time() - start
-
-    # A quadratic scan of a megabyte takes minutes; 5 s leave room for a slow machine.
-    assert seconds(MEGABYTE) < 5
+    with patience():
+        parse_answer(frame.replace("{}", piece * (MEGABYTE // len(piece))))
 
 
 def test_all_of_a_long_list_is_kept() -> None:

@@ -1,11 +1,11 @@
 import math
-import time
 from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
 from star_r1.tvr.change import Change, difference, parse_changes, replay
 from star_r1.tvr.sample import Sample
@@ -246,8 +246,6 @@ def test_real_samples_are_order_sensitive_as_often_as_published(
 )
 def test_a_hundred_thousand_predictions_take_no_time(loop: str) -> None:
     said = parse_changes(loop, TRANCE)
-    start = time.process_time()
-    result = simulate(scene((0, 0)), said * (100_000 // len(said)))
+    with patience():
+        result = simulate(scene((0, 0)), said * (100_000 // len(said)))
     assert result.distance(scene((0, 0))) in (0, 1)
-    # 0.2 s measured.
-    assert time.process_time() - start < 3
