@@ -213,6 +213,22 @@ def test_a_missing_extra_says_how_to_install_it(
         engine.load()
 
 
+def test_ctrl_c_before_the_denoiser_leaves_nothing_behind() -> None:
+    """In a real process, which would say at its end what leaked."""
+    program = (
+        "import numpy as np; from star_r1.render.mitsuba import MitsubaRenderer\n"
+        "from star_r1.tvr import STANDARD_RIG, Scene\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "np.pad = interrupted\n"
+        "try:\n"
+        f"    scene = Scene.from_json({CROWD.to_json()!r})\n"
+        f"    MitsubaRenderer({SIZE}, 1).render(scene, STANDARD_RIG, 'left')\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("interrupted\n", "")
+
+
 def test_ctrl_c_while_a_loop_is_recorded_is_ctrl_c(
     renderer: MitsubaRenderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,8 +126,13 @@ class MitsubaRenderer:
         """The radiance without noise, given radiance, albedo and normal."""
         # Without a margin the pixels along the border come out wrong by up to 20 grey levels.
         margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
+        # Padded before the call: CPython 3.11 leaks the keywords of f(*generator, key=value) where
+        # the generator raises, as it does on Ctrl-C, and the denoiser with them.
+        color, albedo, normal = (np.pad(image, margin, mode="reflect") for image in images)
         wide = oidn.denoise(
-            *(np.pad(image, margin, mode="reflect") for image in images),
+            color,
+            albedo,
+            normal,
             hdr=True,
             quality=oidn.Quality.Fast,  # half the time of High; 5 % more error
             device=self._denoiser,
