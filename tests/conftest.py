@@ -1,7 +1,8 @@
 """What several packages' tests need: a random mini model, and data whose pictures are noise."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,22 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_model(seed=0, **sizes).save_pretrained(folder)
     build_processor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[object, str, str]]:
+    """The command line in this process: its words give exit status, output and errors."""
+    from star_r1.cli import main
+
+    def run(words: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["star-r1", *words.split()])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

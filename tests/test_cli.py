@@ -6,13 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from star_r1 import trance_metrics
-from star_r1.cli import main
 from star_r1.metrics import GROUPS, METRICS
 
 HEAVY = ("torch", "mitsuba", "datasets", "pyarrow", "transformers", "trl", "matplotlib", "PIL")
@@ -163,17 +162,13 @@ def test_a_mistake_is_one_line_and_status_2(
     command: str,
     line: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    in_process: Callable[[str], tuple[object, str, str]],
 ) -> None:
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(sys, "argv", ["star-r1", *command.split()])
     before = sorted(folders.rglob("*"))
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    assert printed.err.startswith(f"error: {line}")
-    assert printed.err.count("\n") == 1
-    assert (ended.value.code, printed.out) == (2, "")
+    status, out, err = in_process(command)
+    assert err.startswith(f"error: {line}")
+    assert (status, out, err.count("\n")) == (2, "", 1)
     assert sorted(folders.rglob("*")) == before
 
 

@@ -1,6 +1,6 @@
 import json
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from star_r1.cli import main
 from star_r1.data import export as export_module
 from star_r1.data.dataset import load, read_columns, row_to_sample
 from star_r1.data.export import FORMS, export
@@ -246,6 +245,15 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("export trance data --out new", 0, "4 samples, 12 rows"),
         ("export jsonl data --out new --views left", 0, "4 samples, 4 rows"),
+        ("export verl data --out new --views left", 0, "new: 4 samples, 4 rows; new/README.md"),
+        ("export easyr1 data --out new --val data", 0, "new: 4 samples, 12 rows"),
+        ("export ms-swift data --out new", 0, "new: 4 samples, 12 rows"),
+        ("export lmms-eval data --out new --views left", 0, "new: 4 samples, 4 rows; new/README"),
+        ("export verl nowhere --out new", 2, "error: nowhere: no such folder"),
+        ("export verl data --out new --val nowhere", 2, "error: nowhere: no such folder"),
+        ("export lmms-eval nowhere --out new", 2, "error: nowhere: no such folder"),
+        ("export jsonl data --out new --val data", 2, "error: --val data: jsonl has no such part"),
+        ("export lmms-eval data --out new --val data", 2, "--val data: lmms-eval has no such part"),
         ("export csv data --out new", 2, "error: Invalid value for 'layout': "),
         ("export jsonl nowhere --out new", 2, "error: nowhere: no such folder"),
         ("import", 2, "error: Missing command; see 'star-r1 import --help'"),
@@ -263,17 +271,14 @@ def test_commands(
     words: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    in_process: Callable[[str], tuple[object, str, str]],
 ) -> None:
     draw(tmp_path / "data")
     export("trance", tmp_path / "data", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["star-r1", *command.split()])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == status
-    said = capsys.readouterr()
-    assert words in (said.err if status else said.out)
+    code, out, err = in_process(command)
+    assert code == status
+    assert words in (err if status else out)
+    assert (tmp_path / "new").exists() == (status == 0)
     if status:
-        assert len(said.err.splitlines()) == 1
-        assert not (tmp_path / "new").exists()
+        assert err.count("\n") == 1

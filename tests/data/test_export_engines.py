@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from star_r1.cli import main
 from star_r1.data import export_engines
 from star_r1.data.dataset import load
 from star_r1.data.export_engines import ENGINES, export_engine
@@ -269,34 +267,3 @@ def test_many_nodes_and_settings_of_the_engines_own(data_folder: Path, tmp_path:
     assert arguments(tmp_path / "verl")[0][1] == ""  # one node: verl starts its own Ray
     export_engine("ms-swift", data_folder, tmp_path / "swift")
     assert arguments(tmp_path / "swift", NODES="4")[0][0] == "4"
-
-
-@pytest.mark.parametrize(
-    ("command", "status", "words"),
-    [
-        ("export verl data --out new --views left", 0, "new: 12 samples, 12 rows; new/README.md"),
-        ("export easyr1 data --out new --val data", 0, "new: 12 samples, 24 rows"),
-        ("export ms-swift data --out new", 0, "new: 12 samples, 24 rows"),
-        ("export verl nowhere --out new", 2, "error: nowhere: no such folder"),
-        ("export verl data --out new --val nowhere", 2, "error: nowhere: no such folder"),
-        ("export jsonl data --out new --val data", 2, "error: --val data: jsonl has no such part"),
-    ],
-)
-def test_commands(
-    command: str,
-    status: int,
-    words: str,
-    data_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shutil.copytree(data_folder, tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["star-r1", *command.split()])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == status
-    said = capsys.readouterr()
-    assert words in (said.err if status else said.out)
-    assert (tmp_path / "new").exists() == (status == 0)

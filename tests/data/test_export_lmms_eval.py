@@ -4,9 +4,7 @@ import base64
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +20,6 @@ from PIL import Image
 from tests.said import endpoint, say
 
 import star_r1
-from star_r1.cli import main
 from star_r1.data import export_lmms_eval
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.data.export_lmms_eval import FEATURES
@@ -185,34 +182,6 @@ def test_folders_of_something_else_are_left_alone(
     with pytest.raises(UserError, match="no row has one of the views top"):
         export(data_folder, tmp_path / "top", ["top"])
     assert not (tmp_path / "top" / "tvr.yaml").exists()
-
-
-@pytest.mark.parametrize(
-    ("command", "status", "words"),
-    [
-        ("export lmms-eval data --out new --views left", 0, "new: 12 samples, 12 rows; new/README"),
-        ("export lmms-eval nowhere --out new", 2, "error: nowhere: no such folder"),
-        ("export lmms-eval data --out new --val data", 2, "--val data: lmms-eval has no such part"),
-    ],
-)
-def test_commands(
-    command: str,
-    status: int,
-    words: str,
-    data_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shutil.copytree(data_folder, tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["star-r1", *command.split()])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == status
-    said = capsys.readouterr()
-    assert words in (said.err if status else said.out)
-    assert (tmp_path / "new").exists() == (status == 0)
 
 
 def run_lmms_eval(folder: Path, *arguments: str, given: str = "") -> str:
