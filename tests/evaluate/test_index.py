@@ -1,6 +1,7 @@
 """A predictions file indexed in parts is what reading it line by line finds, whatever is in it."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,18 @@ def test_of_two_lines_for_a_row_the_first_counts(tmp_path: Path) -> None:
     (_, (start, size)) = found.spans.tolist()
     assert b'"1"' in path.read_bytes()[start : start + size]
     assert found.counts.tolist() == [1, 1, 0]
+
+
+def test_a_part_of_a_huge_line_reads_no_more_than_its_range(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"[1]\n" + b"x" * 10_000_000 + b"\n[2]\n")
+    tracemalloc.start()
+    inside = read_part(path, 5_000, 10_000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (inside.lines, len(inside.places)) == (0, 0)
+    assert most < 1_000_000
+    # Where the line before ends with the range, the next one is not of this part either.
+    assert read_part(path, 0, 4).lines == 1
+    assert read_part(path, 2, 4).lines == 0
+    assert read_part(path, 4, 5).lines == 1

@@ -39,13 +39,14 @@ def read_part(path: Path, start: int, stop: int) -> Part:
     faults: list[tuple[int, str]] = []
     number = 0
     with path.open("rb") as file:
+        offset = 0
         if start:
+            # The line that began before: nothing but its end where that stands at start - 1. Of
+            # one that goes on beyond stop no more is read, lest each part of it reads all the rest.
             file.seek(start - 1)
-            file.readline()  # began before; nothing but its end where that stands at start - 1
-        offset = file.tell()
-        for line in file:
-            if offset >= stop:
-                break
+            before = file.readline(stop - start + 1)
+            offset = file.tell() if before.endswith(b"\n") else stop
+        while offset < stop and (line := file.readline()):
             number += 1
             if not line.isspace():
                 try:
