@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,30 @@ def test_only_visible_objects_are_named_but_any_change_is_stated() -> None:
     assert stated(reading) == {"4.color.blue"}
 
 
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "Object 4: a cube. In the final picture, this sphere is green.",
+        "Object 4 is gone. In the final image, this ball is green.",
+    ],
+)
+def test_how_an_object_out_of_sight_looks_is_not_known(reasoning: str) -> None:
+    reading = read(reasoning)
+    assert (reading.mentioned, reading.compared) == ((), ())
+    assert stated(reading) == {"4.color.green"}
+
+
+def test_what_a_text_says_does_not_depend_on_looks_out_of_sight() -> None:
+    text = "Object 4 is a small blue cube. In the second picture there is a small red cube."
+    shown, _ = SCENES["A"]
+    for hidden in ("small blue glass cube", "large green metal sphere"):
+        objects = list(make_sample(shown).initial.objects)
+        size, color, material, shape = hidden.split()
+        objects[4] = replace(objects[4], size=size, color=color, material=material, shape=shape)
+        reading = read(text, Sample("000000-left", Scene(tuple(objects)), (), "left"))
+        assert stated(reading) == {"4.color.red"}
+
+
 def test_a_vocabulary_of_ones_own() -> None:
     vocabulary = Vocabulary.from_dict(
         {
@@ -208,7 +233,18 @@ TEXT = (
 WORDS = [*TEXT.split(), "\n"]
 
 
-@given(st.lists(st.sampled_from(WORDS), max_size=80) | st.lists(st.characters(), max_size=60))
+PIECES = [
+    " ".join(words[start : start + 6])
+    for words in (example["reasoning"].split(" ") for example in EXAMPLES)
+    for start in range(0, len(words), 6)
+]
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=80)
+    | st.lists(st.sampled_from(PIECES), max_size=12)
+    | st.lists(st.characters(), max_size=60)
+)
 def test_any_text_is_read(parts: list[str]) -> None:
     for joint in (" ", ""):
         text = joint.join(parts)

@@ -110,7 +110,9 @@ class Naming(Statements):
         elif phrase.plural:
             self._add(())
         elif index is None or (
-            side == "after" and not (definite and phrase.fits(self.story.initial[index]))
+            side == "after"
+            and index in self.story.initial
+            and not (definite and phrase.fits(self.story.initial[index]))
         ):
             thing = self.story.add_thing(phrase.start, index)
             self._add((thing,))

@@ -133,11 +133,10 @@ class Story:
                 self.facts.mention(guess, start)
 
     def agreement(self, phrase: Reference, index: int) -> float:
-        """The share of its traits that an object had."""
+        """The share of its traits that an object had, as far as text or question tell them."""
         if index < 0:
             return 0.0
-        thing = self.facts.sample.initial.objects[index]
-        same = sum(thing.attribute(name) == value for name, value in phrase.traits.items())
+        same = sum(self.facts.was(index, name) == value for name, value in phrase.traits.items())
         return same / len(phrase.traits)
 
     def agrees(self, phrase: Reference, index: int) -> bool:
