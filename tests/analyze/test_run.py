@@ -76,6 +76,12 @@ def test_the_tables_fit_the_terminal(runs: Path, width: int) -> None:
         ("no-data", "no such folder"),
         ("sft", "no completions were logged"),
         ("empty", "no metrics.json in it"),
+        ("other-answers", r"24 rows of TAcc 0\.9583, its metrics\.json is of 24 of 1\.0"),
+        ("fewer-answers", r"23 rows of TAcc 1\.0000, its metrics\.json is of 24 of 1\.0"),
+        ("unreadable", "no completion of .* can be read in it"),
+        ("nameless", "does not name its data"),
+        ("odd", "does not name its data"),
+        ("other-data", "is not the data of then"),
     ],
 )
 def test_what_cannot_be_read_is_named(runs: Path, tmp_path: Path, name: str, message: str) -> None:
@@ -87,9 +93,39 @@ def test_what_cannot_be_read_is_named(runs: Path, tmp_path: Path, name: str, mes
     (tmp_path / "no-data" / "run.json").write_text(json.dumps({**about, "data": "moved"}))
     (tmp_path / "sft").mkdir()
     (tmp_path / "sft" / "log.jsonl").write_text('{"step": 1}\n')
+    for other in ("other-answers", "fewer-answers"):
+        shutil.copytree(runs / "oracle", tmp_path / other)
+    (row, *rows) = (runs / "oracle" / "predictions.jsonl").read_text().splitlines()
+    wrong = json.dumps({**json.loads(row), "completion": ""})
+    (tmp_path / "other-answers" / "predictions.jsonl").write_text("\n".join([wrong, *rows]))
+    (tmp_path / "fewer-answers" / "predictions.jsonl").write_text("\n".join(rows))
+    for other, record in (
+        ("unreadable", {"data": {"path": about["data"]}}),
+        ("nameless", {}),
+        ("odd", {"data": ["data"]}),
+        ("other-data", {"data": {"path": about["data"], "manifest_sha256": "0"}}),
+    ):
+        shutil.copytree(runs / "grpo", tmp_path / other)
+        (tmp_path / other / "training.json").write_text(json.dumps(record))
+    for table in (tmp_path / "unreadable" / "completions").iterdir():
+        table.write_bytes(b"PAR1")
     with pytest.raises(UserError, match=message) as error:
         analyze([str(tmp_path / name)])
     assert "\n" not in str(error.value)
+
+
+def test_a_first_step_without_reasonings_hides_nothing_of_the_others(
+    runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "grpo", tmp_path / "grpo")
+    first = tmp_path / "grpo" / "completions" / "completions_00001.parquet"
+    rows = pq.read_table(first).to_pylist()
+    silent = [{**row, "completion": "<answer>none</answer>"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(silent), first)
+    console = Console(width=100, record=True, force_terminal=False)
+    print_analysis(analyze([str(tmp_path / "grpo")]), console)
+    (coverage,) = (line for line in console.export_text().splitlines() if "coverage" in line)
+    assert coverage.split()[-2:] == ["-", "100.0"]
 
 
 def test_steps_that_were_cut_off_are_passed_over(runs: Path, tmp_path: Path) -> None:

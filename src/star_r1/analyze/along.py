@@ -14,7 +14,7 @@ from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion
 from star_r1.progress import progress
 from star_r1.reward.adapters.trl import text_of
-from star_r1.train.record import read_record
+from star_r1.train.record import describe_data, read_record
 from star_r1.tvr.sample import Sample
 
 CURVES: Final = ("tacc", "coverage", "complete", "compared", "correspondence", "follows", "words")
@@ -33,7 +33,8 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
         folder: of a run of ``star-r1 train grpo``; its training.json names the data.
 
     Raises:
-        UserError: no completions were logged (as SFT has none), or the data is not where it was.
+        UserError: no completions were logged (as SFT has none) or none can be read, or the data is
+            not where it was or not what it was.
     """
     tables = sorted((folder / "completions").glob("completions_*.parquet"))
     if not tables:
@@ -41,17 +42,31 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
             f"{folder}: no completions were logged in it; give the --output_dir of "
             "'star-r1 train grpo'"
         )
-    data = read_record(folder).get("data", {}).get("path")
-    if data is None:
-        raise UserError(f"{folder}: its training.json does not name its data; train it again")
-    samples = {row["id"]: row_to_sample(row) for row in read_columns(Path(data), SAMPLE_COLUMNS)}
-    curves = {}
+    data = _find_data(folder)
+    samples = {row["id"]: row_to_sample(row) for row in read_columns(data, SAMPLE_COLUMNS)}
+    curves: dict[int, dict[str, float]] = {}
     with progress(f"Reading {folder.name}", len(tables), "steps") as advance:
         for path in tables:
             for step, found in _read_step(path, samples):
                 curves[step] = {"step": step, **found}
             advance()
+    if not curves:
+        raise UserError(f"{folder / 'completions'}: no completion of {data} can be read in it")
     return [curves[step] for step in sorted(curves)]
+
+
+def _find_data(folder: Path) -> Path:
+    """The dataset of a training, if it is still the one that it was trained on."""
+    recorded = read_record(folder).get("data")
+    about = recorded if isinstance(recorded, dict) else {}
+    path = about.get("path")
+    if not isinstance(path, str):
+        raise UserError(f"{folder}: its training.json does not name its data; train it again")
+    before = about.get("manifest_sha256")
+    changed = before not in (None, describe_data(Path(path))["manifest_sha256"])
+    if changed and Path(path).exists():
+        raise UserError(f"{folder}: {path} is not the data of then; was it made anew?")
+    return Path(path)
 
 
 def _read_step(path: Path, samples: Mapping[str, Sample]) -> Iterator[tuple[int, dict[str, float]]]:

@@ -1,16 +1,19 @@
 """Folders of evaluations and trainings -> what their reasonings do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from star_r1.analyze.along import is_training, read_curves
 from star_r1.analyze.judge import compare_with_judge
 from star_r1.analyze.reading import DEFINITIONS
 from star_r1.analyze.summary import DEFINITION, Read, read_run, summarize
+from star_r1.errors import UserError
 from star_r1.evaluate.compare import name_lines
 from star_r1.evaluate.paired import read_finished
 from star_r1.evaluate.predictor import Predictor
+from star_r1.evaluate.runs import Evaluation
 from star_r1.progress import progress
 from star_r1.provenance import provenance
 
@@ -44,7 +47,8 @@ def analyze(
         ``definition`` of a correspondence, ``definitions_version`` of all; and its provenance.
 
     Raises:
-        UserError: a folder is missing, unfinished, neither of these, or damaged; or its data are.
+        UserError: a folder is missing, unfinished, neither of these, or damaged; or its data are,
+            or are no longer those of then.
     """
     lines: dict[str, Any] = {}
     trainings: dict[str, Any] = {}
@@ -58,9 +62,7 @@ def analyze(
         rows: list[list[Read]] = []
         with progress(f"Reading {name}", sum(run.about["n"] for run in runs), "rows") as advance:
             for run in runs:
-                for row in read_run(run):
-                    rows.append(row)
-                    advance()
+                rows += _read_unchanged(run, advance)
         asked = [
             {"folder": str(run.folder), "model": run.about.get("model"), "data": run.about["data"]}
             for run in runs
@@ -79,6 +81,24 @@ def analyze(
         "seed": seed,
         **provenance(),
     }
+
+
+def _read_unchanged(run: Evaluation, advance: Callable[[], None]) -> list[list[Read]]:
+    """All rows of an evaluation, if they are as right as it says that they were."""
+    rows = []
+    for row in read_run(run):
+        rows.append(row)
+        advance()
+    # The data's folder may hold another dataset by now: the ids would fit, and nothing else.
+    now = fmean(fmean(one.right for one in row) for row in rows) if rows else 0.0
+    before = run.scores["overall"]["tacc"]["value"]
+    if len(rows) != run.about["n"] or before is None or abs(before - now) > 1e-9:
+        raise UserError(
+            f"{run.folder}: {len(rows)} rows of TAcc {now:.4f}, its metrics.json is of "
+            f"{run.about['n']} of {before}; these are not the data or answers of then: "
+            "evaluate it again"
+        )
+    return rows
 
 
 def _is_only_training(folder: Path) -> bool:

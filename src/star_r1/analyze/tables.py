@@ -6,6 +6,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
+from star_r1.analyze.along import CURVES
 from star_r1.analyze.labelled import FIELDS
 from star_r1.analyze.summary import PAPER, SHARES
 from star_r1.evaluate.tables import Cell, Row, Table, to_terminal
@@ -111,11 +112,11 @@ def _judge(name: str, found: Mapping[str, Any]) -> Table:
 def _curves(name: str, steps: Sequence[Mapping[str, float]]) -> Table:
     many = min(_STEPS, len(steps))
     shown = [steps[round(k * (len(steps) - 1) / max(many - 1, 1))] for k in range(many)]
-    fields = [field for field in steps[0] if field not in ("step", "n")]
+    fields = [field for field in CURVES if any(field in step for step in steps)]
     rows = [
         Row(
             _FIELDS.get(field, field),
-            tuple(Cell((_number(step[field], field),) if field in step else ()) for step in shown),
+            tuple(Cell((_number(step[field], field) if field in step else "-",)) for step in shown),
         )
         for field in fields
     ]
