@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.metrics import score
 from star_r1.tvr.answer import parse_answer
+from star_r1.tvr.sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -20,21 +22,24 @@ def runs(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two evaluations: ``right`` answers everything, ``silent`` nothing."""
     here = tmp_path_factory.mktemp("runs")
     samples = [row_to_sample(row) for row in read_columns(data_folder, SAMPLE_COLUMNS)]
-    for name in ("silent", "right"):
-        texts = {
-            sample.id: f"<think></think><answer>{', '.join(map(str, sample.changes))}</answer>"
-            if name == "right"
-            else ""
-            for sample in samples
-        }
-        pairs = [(parse_answer(texts[sample.id]), sample) for sample in samples]
-        (here / name).mkdir()
-        lines = [json.dumps({"id": id, "completion": text}) for id, text in texts.items()]
-        (here / name / "predictions.jsonl").write_text("\n".join(lines))
-        (here / name / "metrics.json").write_text(json.dumps(score(pairs)))
-        about = {"data": str(data_folder), "n": len(samples)}
-        (here / name / "run.json").write_text(json.dumps(about))
+    write_run(here / "right", data_folder, samples, right=True)
+    write_run(here / "silent", data_folder, samples, right=False)
     return here
+
+
+def write_run(run: Path, data: Path, samples: Sequence[Sample], right: bool) -> None:
+    texts = {
+        sample.id: f"<think></think><answer>{', '.join(map(str, sample.changes))}</answer>"
+        if right
+        else ""
+        for sample in samples
+    }
+    pairs = [(parse_answer(texts[sample.id]), sample) for sample in samples]
+    run.mkdir()
+    lines = [json.dumps({"id": id, "completion": text}) for id, text in texts.items()]
+    (run / "predictions.jsonl").write_text("\n".join(lines))
+    (run / "metrics.json").write_text(json.dumps(score(pairs)))
+    (run / "run.json").write_text(json.dumps({"data": str(data), "n": len(samples)}))
 
 
 def compare(*arguments: object) -> str:
@@ -111,12 +116,23 @@ def test_mistakes(
         compare(*arguments)
 
 
-def test_common_rows(runs: Path, tmp_path: Path) -> None:
-    part = Path(shutil.copytree(runs / "right", tmp_path / "part"))
-    lines = (part / "predictions.jsonl").read_text().splitlines(keepends=True)
-    (part / "predictions.jsonl").write_text("".join(lines[:6]))
-    about = json.loads((part / "run.json").read_text())
-    (part / "run.json").write_text(json.dumps(about | {"n": 6}))
+def test_common_rows(runs: Path, data_folder: Path, tmp_path: Path) -> None:
+    samples = [row_to_sample(row) for row in read_columns(data_folder, SAMPLE_COLUMNS)]
+    part = tmp_path / "part"
+    write_run(part, data_folder, samples[:6], right=True)
     with pytest.raises(UserError, match="--common"):
         compare(runs / "silent", part)
     assert "n=6" in compare(runs / "silent", part, "--common")
+
+
+def test_data_named_from_another_folder(
+    runs: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(runs / "right", tmp_path / "run"))
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"data": data_folder.name}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="or call this where 'star-r1 evaluate' was called"):
+        compare(run)
+    monkeypatch.chdir(data_folder.parent)
+    assert "TAcc" in compare(run)

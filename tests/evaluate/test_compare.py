@@ -22,8 +22,9 @@ from star_r1.evaluate.compare import (
     name_lines,
 )
 from star_r1.evaluate.paired import Paired, pair_up, read_lines
-from star_r1.metrics import GROUPS, METRICS, score
-from star_r1.tvr.answer import parse_answer
+from star_r1.evaluate.predictions import Completion
+from star_r1.evaluate.scoring import score_completions
+from star_r1.metrics import GROUPS, METRICS
 from star_r1.tvr.sample import Sample
 
 TACC = ALL_METRICS.index("tacc")
@@ -51,16 +52,16 @@ def write_run(
     folder: Path, data: Path, *answers: Any, rows: slice = slice(None), n: int | None = None
 ) -> Path:
     """An evaluation of ``data`` with a completion of each of ``answers`` for each row."""
-    samples = [row_to_sample(row) for row in read_columns(data, SAMPLE_COLUMNS)][rows]
-    lines = [
-        {"id": sample.id, "completion": answer(sample), "number": number}
+    asked = list(read_columns(data, SAMPLE_COLUMNS))[rows]
+    samples = list(map(row_to_sample, asked))
+    said = {
+        sample.id: [Completion(sample.id, answer(sample), n) for n, answer in enumerate(answers)]
         for sample in samples
-        for number, answer in enumerate(answers)
-    ]
-    pairs = [(parse_answer(answer(s), s.vocabulary), s) for s in samples for answer in answers]
+    }
+    lines = [one.to_json() + "\n" for own in said.values() for one in own]
     folder.mkdir(parents=True)
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "metrics.json").write_text(json.dumps(score(pairs)))
+    (folder / "predictions.jsonl").write_text("".join(lines))
+    (folder / "metrics.json").write_text(json.dumps(score_completions(asked, said, seed=0)))
     about = {"model": "test", "data": str(data), "n": len(samples), "commit": None}
     (folder / "run.json").write_text(json.dumps(about))
     return folder
@@ -124,8 +125,20 @@ def test_values_are_those_of_the_evaluation(data_folder: Path, tmp_path: Path) -
                     assert mine is None
                 else:
                     assert known(mine).value == pytest.approx(theirs["value"], abs=1e-12)
-                    assert known(mine).n * len(scores["overall"]) > 0
+                    assert known(mine).n == theirs["n"]
     assert known(found.values["mixed"]["overall"]["tacc"]).n == 24  # rows, not completions
+
+
+def test_other_data_are_noticed_where_no_answer_is_right(
+    halves: Sequence[Path], tmp_path: Path
+) -> None:
+    """TAcc is 0 on both; which attributes change is not the same."""
+    run = write_run(tmp_path / "run", halves[0], lambda sample: "")
+    one, two = (next((folder / "data").iterdir()) for folder in halves)
+    ids = pq.read_table(one)["id"]
+    pq.write_table(pq.read_table(two).set_column(0, "id", ids), one)
+    with pytest.raises(UserError, match="these are not the data or answers of then"):
+        compare({"run": [run]})
 
 
 def test_a_run_differs_from_itself_by_nothing(data_folder: Path, tmp_path: Path) -> None:
@@ -426,7 +439,7 @@ def _edit(run: Path, name: str, old: str, new: str) -> None:
             lambda run: (run / "metrics.json").write_text(
                 (run.parent / "other" / "metrics.json").read_text()
             ),
-            r"have TAcc 0\.5000, metrics\.json says 1\.0; these are not the data or answers",
+            r"have tacc 0\.5000 over 24 rows, metrics\.json says 1\.0000 over 24; these are not",
         ),
     ],
 )

@@ -152,7 +152,9 @@ class _Data:
             rows = read_columns(Path(run.about["data"]), SAMPLE_COLUMNS)
             self.rows = {row["id"]: row for row in rows}
         except UserError as error:
-            raise UserError(f"{run.folder}: its data cannot be read: {error}") from None
+            anywhere = Path(run.about["data"]).is_absolute()
+            hint = "" if anywhere else "; or call this where 'star-r1 evaluate' was called"
+            raise UserError(f"{run.folder}: its data cannot be read: {error}{hint}") from None
         self.question: Callable[[str], _Question] = cache(self._question)
 
     def _question(self, id: str) -> _Question:
@@ -202,13 +204,7 @@ def _judge_run(run: Evaluation, data: _Data, advance: Callable[[int], None]) -> 
     for i, (question, said) in enumerate(zip(questions, completions.values(), strict=True)):
         values[i] = np.mean([_values(one, question.sample) for one in said], axis=0)
         advance(1)
-    # The data's folder may hold another dataset by now: the ids would fit, and nothing else.
-    before, now = run.scores["overall"]["tacc"]["value"], float(values[:, 0].mean())
-    if before is None or abs(before - now) > 1e-9:
-        raise UserError(
-            f"{run.folder}: its answers to {run.about['data']} have TAcc {now:.4f}, metrics.json "
-            f"says {before}; these are not the data or answers of then: evaluate it again"
-        )
+    _check_scores(run, values)
     return JudgedRun(
         run,
         tuple(question.key for question in questions),
@@ -216,6 +212,26 @@ def _judge_run(run: Evaluation, data: _Data, advance: Callable[[int], None]) -> 
         tuple(question.sample.view for question in questions),
         values,
     )
+
+
+def _check_scores(run: Evaluation, values: Floats) -> None:
+    """Raise a UserError unless these are the values of which metrics.json tells.
+
+    The data's folder may hold another dataset by now: the ids would fit, and nothing else. TAcc
+    alone would not tell where a run is never right, as a baseline that says nothing.
+    """
+    for metric, column in zip(ALL_METRICS, values.T, strict=True):
+        if (measured := run.scores["overall"].get(metric)) is None:
+            continue
+        there = column[~np.isnan(column)]
+        n, now = len(there), float(there.mean()) if len(there) else 0.0
+        before = measured["value"] or 0.0
+        if n != measured["n"] or abs(now - before) > 1e-9:
+            raise UserError(
+                f"{run.folder}: its answers to {run.about['data']} have {metric} {now:.4f} over "
+                f"{n} rows, metrics.json says {before:.4f} over {measured['n']}; these are not the "
+                "data or answers of then: evaluate it again"
+            )
 
 
 def _values(completion: Completion, sample: Sample) -> list[float]:
