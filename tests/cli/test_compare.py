@@ -62,7 +62,7 @@ def test_prints_a_table(runs: Path) -> None:
     ("form", "ending", "begins"),
     [
         ("markdown", ".md", "**Metrics**\n\n| | overall | ID | OOD |"),
-        ("latex", ".tex", "% needs \\usepackage{booktabs}"),
+        ("latex", ".tex", "% needs \\usepackage{booktabs,graphicx}"),
         ("csv", ".csv", "kind,line,against,metric,group"),
         ("json", ".json", "{\n"),
     ],

@@ -84,10 +84,11 @@ def test_markdown() -> None:
 
 def test_latex() -> None:
     assert to_latex(table(columns=["a_b"]), ["50%.", "n."]).splitlines() == [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
         r"\caption{Title. 50\%. n.}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r" & \textbf{a\_b} \\",
@@ -97,7 +98,7 @@ def test_latex() -> None:
         r"\quad 3 seeds &  \\",
         r"\textit{paper} & 61.4 reported \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
 
@@ -105,8 +106,13 @@ def test_latex() -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_latex_has_no_active_character(text: str) -> None:
     escaped = escape_latex(text)
-    plain = re.sub(r"\\[&%$#_{}]|\\text[a-z]+\{\}|\$(\\downarrow|[-<>|])\$|\{[\[*]\}", "", escaped)
+    known = r"\\[&%$#_{}]|\\text[a-z]+\{\}|\$(\\downarrow|[-<>|])\$|\{[\[*]\}|-\{\}(?=-)"
+    plain = re.sub(known, "", escaped)
     assert not set(plain) & set("\\{}$&#^_~%[*<>|")
+
+
+def test_latex_makes_no_dash_of_hyphens() -> None:
+    assert escape_latex("models--a---b–c") == "models-{}-a-{}-{}-b--c"
 
 
 @given(st.text(alphabet=r"ab\`*_{}[]<>|#~$& ", max_size=30))

@@ -1,5 +1,6 @@
 """A table of numbers with parts, in a terminal, in Markdown and in LaTeX."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -119,13 +120,17 @@ def escape_markdown(text: str) -> str:
 
 
 def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
-    """A ``table`` for ``\\usepackage{booktabs}``, its notes in the caption."""
+    """A ``table`` for ``\\usepackage{booktabs,graphicx}``, no wider than a line of the text.
+
+    Its notes stand in the caption.
+    """
     heads = (f"\\textbf{{{escape_latex(column)}}}" for column in table.columns)
     lines = [
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs,graphicx}",
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape_latex(' '.join([f'{table.title}.', *notes]))}}}",
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         "\\toprule",
         f" & {' & '.join(heads)} \\\\",
@@ -145,7 +150,7 @@ def to_latex(table: Table, notes: Sequence[str] = ()) -> str:
             first, *others = map(escape_latex, cell.parts or ("",))
             cells.append(" ".join([f"\\textbf{{{first}}}" if cell.strong else first, *others]))
         lines.append(f"{' & '.join(cells)} \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}"]) + "\n"
 
 
 _LATEX: Final = str.maketrans(
@@ -166,9 +171,10 @@ _LATEX: Final = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    r"""Text that LaTeX shows as it is.
+    r"""Text that LaTeX shows as it is, if the document's font has its letters.
 
     >>> print(escape_latex("50% of a_b"))
     50\% of a\_b
     """
-    return text.translate(_LATEX)
+    # Two hyphens in a row would become a dash.
+    return "-{}".join(part.translate(_LATEX) for part in re.split("-(?=-)", text))
