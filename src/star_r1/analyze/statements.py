@@ -1,7 +1,7 @@
 """The state while one sentence is read, and how statements enter it."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from star_r1.analyze.items import Reference
 from star_r1.analyze.sentences import Sentence
@@ -10,6 +10,9 @@ from star_r1.analyze.story import Indices, Story, Verdict
 from star_r1.tvr.vocabulary import N_OBJECTS
 
 Phase: TypeAlias = Literal["open", "naming", "telling"]
+
+_MOST_SUBJECTS: Final = 2 * N_OBJECTS
+"""Of which one verb can be, so that a text without verbs costs no more than its length."""
 
 
 class Statements:
@@ -47,9 +50,10 @@ class Statements:
         self.taken = False  # something has taken the place of what the text spoke of
         self.told: tuple[Reference, int, bool] | None = None  # the last phrase, and what it named
         self.contrast = False  # "no longer a cube": what follows "but" is new
-        self._begin_part()
+        self.begin_part()
 
-    def _begin_part(self) -> None:
+    def begin_part(self) -> None:
+        """Forget what holds only up to a comma."""
         self.connected = False  # a verb or marker stands before what comes
         self.hushed = False  # what comes is not said
         self.negated = False
@@ -59,7 +63,7 @@ class Statements:
         self.likewise = False
 
     @property
-    def _target(self) -> Indices:
+    def target(self) -> Indices:
         """What a description or verdict at this place is of."""
         if self.inside is not None:
             return self.inside
@@ -67,7 +71,7 @@ class Statements:
             return tuple(self.group)
         return self.story.last if self.subject is None else self.subject
 
-    def _side_of(self, phrase: Reference, side: Spoken, target: Indices) -> Spoken:
+    def side_of(self, phrase: Reference, side: Spoken, target: Indices) -> Spoken:
         """The side of a description; of one that says none, after where only that makes sense."""
         if side or len(target) != 1:
             return side
@@ -78,7 +82,8 @@ class Statements:
         now = self.exists or self.changing or self.corrects or self.contrast
         return "after" if now or (not self.named and self.story.is_now(target[0])) else ""
 
-    def _describe(self, target: Indices, phrase: Reference, side: Spoken) -> None:
+    def describe(self, target: Indices, phrase: Reference, side: Spoken) -> None:
+        """Say how the target looks in a picture."""
         if self.hushed or self.negated:
             return
         for index in target:
@@ -88,9 +93,10 @@ class Statements:
                     self.facts.correspond(index)
             for attribute, value in phrase.traits.items():
                 if index < 0 or not side or self.facts.was(index, attribute):
-                    self._say(index, attribute, value, side)
+                    self.say(index, attribute, value, side)
 
-    def _say(self, index: int, attribute: str, value: str, side: Spoken) -> None:
+    def say(self, index: int, attribute: str, value: str, side: Spoken) -> None:
+        """Say one value of one object."""
         if not side and index < 0:
             self.facts.unplaced[index, attribute] = value
         elif side not in ("after", "both"):
@@ -98,41 +104,52 @@ class Statements:
         elif not self.sentence.question:
             self.facts.say_after(index, attribute, value)
 
-    def _put(self, side: Spoken) -> None:
+    def put(self, side: Spoken) -> None:
         """Say where the target is."""
         if self.hushed or self.sentence.question or side not in ("after", "both"):
             return
-        if self.subject is not None or self.phase == "naming" or self._about(self._target):
-            for index in self._target:
+        if self.subject is not None or self.phase == "naming" or self.is_item(self.target):
+            for index in self.target:
                 self.facts.correspond(index)
 
-    def _judge(self, target: Indices, verdict: Verdict, attributes: Sequence[str] = ()) -> None:
+    def judge(self, target: Indices, verdict: Verdict, attributes: Sequence[str] = ()) -> None:
+        """Say that the target, or some of its attributes, are the same or changed."""
         self.judged = verdict
-        for index in self._settle(target, False):
+        for index in self.settle(target, False):
             self.facts.compare(index)
             for attribute in (attributes or (None,)) if verdict == "same" else ():
                 self.facts.say_same(index, attribute)
 
-    def _about(self, target: Indices) -> bool:
+    def is_item(self, target: Indices) -> bool:
         """Whether the line is about the target."""
         return len(target) == 1 and target in (self.topic, self.story.item)
 
-    def _mention(self, indices: Indices, start: int) -> None:
+    def mention(self, indices: Indices, start: int) -> None:
+        """Note that objects are named."""
         for index in indices:
             if index in self.story.initial:
                 self.facts.mention(index, start)
         self.story.named = [*self.story.named, *indices][-N_OBJECTS:]
 
-    def _settle(self, target: Indices, found: bool) -> Indices:
+    def add(self, indices: Indices) -> None:
+        """Name a subject."""
+        if self.phase != "naming":
+            self.group, self.phase = [], "naming"
+        self.named = True
+        self.group += [index for index in indices if index not in self.group]
+        self.group = self.group[-_MOST_SUBJECTS:]
+
+    def settle(self, target: Indices, found: bool) -> Indices:
         """Take things for the objects that they seem to be."""
         settled = []
         for index in target:
             taken = self.story.settle(index, found) if index < 0 else index
-            self._put_in_place(index, taken)
+            self.put_in_place(index, taken)
             settled.append(taken)
         return tuple(settled)
 
-    def _put_in_place(self, thing: int, index: int) -> None:
+    def put_in_place(self, thing: int, index: int) -> None:
+        """Go on with an object where this sentence spoke of a thing."""
         self.group = [index if one == thing else one for one in self.group]
         for name in ("subject", "inside"):
             if there := getattr(self, name):
@@ -140,7 +157,7 @@ class Statements:
         if self.subject is None and self.phase == "telling":
             self.subject = (index,)
 
-    def _verb(self) -> None:
+    def verb(self) -> None:
         """What was named before is the subject of what follows."""
         if self.inside is not None:
             return
@@ -148,6 +165,6 @@ class Statements:
             self.subject, self.group = () if self.excepting else tuple(self.group), []
             self.excepting = False
             if self.pending and not self.hushed:
-                self._judge(self.subject, self.pending)
+                self.judge(self.subject, self.pending)
                 self.pending = ""
         self.phase = "telling"
