@@ -26,7 +26,10 @@ POPULATIONS: Final[dict[str, range]] = {
 _POPULATION_OF: Final = {n: metric for metric, numbers in POPULATIONS.items() for n in numbers}
 
 METRICS: Final[tuple[str, ...]] = ("tacc", "diff", "ndiff", *ATTRIBUTES, *POPULATIONS)
-"""The 11. Where objects move, ``position`` stands after the other attributes as a twelfth."""
+"""The 11."""
+
+ALL_METRICS: Final = ("tacc", "diff", "ndiff", *ATTRIBUTES, "position", *POPULATIONS)
+"""The 11, and ``position`` after the other attributes as a twelfth where objects move."""
 
 COUNTS: Final[tuple[str, ...]] = ("diff", "ndiff")
 """Means of counts, lower is better; all others are accuracies, fractions of 1."""
@@ -270,13 +273,13 @@ class Tally:
 
     def __init__(self) -> None:
         """No rows yet."""
-        self._rows = Rows((*METRICS, "position"))
+        self._rows = Rows(ALL_METRICS)
         self._moves = False
 
     def add(self, sample: Sample, judged: Sequence[Judged]) -> None:
         """Add one row: its answers as ``judge`` sees them, at least one."""
         self._moves = self._moves or _moves(sample)
-        self._rows.add((sample.view,), mean_values([_values(one, sample) for one in judged]))
+        self._rows.add((sample.view,), mean_values([judged_values(one, sample) for one in judged]))
 
     def extend(self, others: "Tally") -> None:
         """Add the rows of another tally behind the rows here."""
@@ -285,10 +288,7 @@ class Tally:
 
     def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
         """The metrics of the rows so far, as ``score`` returns them."""
-        metrics = METRICS
-        if self._moves:
-            after = METRICS.index(ATTRIBUTES[-1]) + 1
-            metrics = (*METRICS[:after], "position", *METRICS[after:])
+        metrics = ALL_METRICS if self._moves else METRICS
         return {
             group: {
                 metric: self._rows.measure(metric, views, seed, resamples) for metric in metrics
@@ -301,8 +301,8 @@ def _moves(sample: Sample) -> bool:
     return "position" in sample.vocabulary.attributes
 
 
-def _values(judged: Judged, sample: Sample) -> dict[str, float | None]:
-    """What one answer adds to each metric; None where the metric leaves it out."""
+def judged_values(judged: Judged, sample: Sample) -> dict[str, float | None]:
+    """What one answer adds to each metric; None, or nothing, where the metric leaves it out."""
     values = {
         "tacc": judged.correct,
         "diff": judged.diff,

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.compare import (
-    ALL_METRICS,
     Comparison,
     Estimate,
     compare,
@@ -24,7 +23,7 @@ from star_r1.evaluate.compare import (
 from star_r1.evaluate.paired import Paired, pair_up, read_lines
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.scoring import score_completions
-from star_r1.metrics import GROUPS, METRICS
+from star_r1.metrics import ALL_METRICS, GROUPS, METRICS
 from star_r1.tvr.sample import Sample
 
 TACC = ALL_METRICS.index("tacc")
@@ -92,7 +91,7 @@ def known(value: Estimate | None) -> Estimate:
     return value
 
 
-def pretend(lines: dict[str, Sequence[float]], scenes: Sequence[str], **changed: Any) -> Paired:
+def pretend(lines: dict[str, Sequence[float]], scenes: Sequence[str]) -> Paired:
     """Rows of one view whose TAcc is given; the other metrics leave them out."""
     values = {}
     for name, tacc in lines.items():

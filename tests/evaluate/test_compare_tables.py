@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from star_r1.evaluate import compare_tables
-from star_r1.evaluate.compare import ALL_METRICS, Comparison, contrast
+from star_r1.evaluate.compare import Comparison, contrast
 from star_r1.evaluate.compare_tables import print_comparison, to_text
 from star_r1.evaluate.paired import Paired
 from star_r1.evaluate.runs import Evaluation
-from star_r1.metrics import GROUPS, METRICS
+from star_r1.metrics import ALL_METRICS, GROUPS, METRICS
 
 HOSTILE = "a_b & 50% {x} |\x1b[31m\nred [bold]"
 

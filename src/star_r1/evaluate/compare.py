@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_r1.errors import UserError
-from star_r1.evaluate.paired import ALL_METRICS, Floats, Paired, pair_up, read_lines
+from star_r1.evaluate.paired import Floats, Paired, pair_up, read_lines
 from star_r1.evaluate.runs import Evaluation
-from star_r1.metrics import COUNTS, METRICS, group_views
+from star_r1.metrics import ALL_METRICS, COUNTS, METRICS, group_views
 
 Marks: TypeAlias = NDArray[np.bool_]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion, read_completions
 from star_r1.evaluate.runs import Evaluation, read_evaluation
-from star_r1.metrics import METRICS, POPULATIONS, judge
+from star_r1.metrics import ALL_METRICS, judge, judged_values
 from star_r1.progress import progress
 from star_r1.tvr.answer import parse_answer
 from star_r1.tvr.sample import Sample
-from star_r1.tvr.vocabulary import ATTRIBUTES
 
 Floats: TypeAlias = NDArray[np.float64]
-
-_PLACE_OF_MOVES: Final = METRICS.index(ATTRIBUTES[-1]) + 1
-
-ALL_METRICS: Final = (*METRICS[:_PLACE_OF_MOVES], "position", *METRICS[_PLACE_OF_MOVES:])
-"""The 11, and ``position``, which only data with moves have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,12 +231,5 @@ def _check_scores(run: Evaluation, values: Floats) -> None:
 def _values(completion: Completion, sample: Sample) -> list[float]:
     """What a completion adds to each of ``ALL_METRICS``."""
     judged = judge(parse_answer(completion.text, sample.vocabulary), sample)
-    population = len(sample.initial.visible)
-    values: dict[str, Any] = {
-        "tacc": judged.correct,
-        "diff": judged.diff,
-        "ndiff": judged.ndiff,
-        **judged.by_attribute,
-        **{metric: judged.correct for metric, n in POPULATIONS.items() if population in n},
-    }
+    values = judged_values(judged, sample)
     return [np.nan if (value := values.get(m)) is None else float(value) for m in ALL_METRICS]
