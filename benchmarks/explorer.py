@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from star_r1.evaluate.scoring import score_file
 from star_r1.explore.page import write_explorer
 from star_r1.files import write_atomic
-from star_r1.metrics import score
 from star_r1.provenance import provenance
 from star_r1.render.visibility import instance_mask
 from star_r1.tvr.change import Change, format_changes
@@ -183,8 +183,10 @@ def write_run(folder: Path, data: Path, chance: float) -> Path:
                 said = tuple(altered(sample.changes, rng))
             text = f"<think>{reasoning}</think><answer>{format_changes(said)}</answer>"
             file.write(json.dumps({"id": sample.id, "completion": text}) + "\n")
-    (folder / "metrics.json").write_text(json.dumps(score([])))
-    (folder / "run.json").write_text(json.dumps({"model": folder.name, "data": str(data)}))
+    scores = score_file(data, folder / "predictions.jsonl")
+    (folder / "metrics.json").write_text(json.dumps(scores))
+    about = {"model": folder.name, "data": str(data), "n": scores["overall"]["tacc"]["n"]}
+    (folder / "run.json").write_text(json.dumps(about))
     return folder
 
 

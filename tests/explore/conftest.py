@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
+from star_r1.evaluate.scoring import score_file
 from star_r1.explore.page import write_explorer
-from star_r1.metrics import score
 from star_r1.tvr.change import Change, format_changes
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import STANDARD_RIG, UNKNOWN_RIG, Object, Rig, Scene
@@ -37,8 +37,10 @@ def write_run() -> Callable[..., Path]:
         folder.mkdir(parents=True)
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "predictions.jsonl").write_text(text)
-        (folder / "metrics.json").write_text(json.dumps(score([])))
-        run = {"model": "a model", "data": str(data), "identity": {"rows": "0123"}, **about}
+        scores = score_file(data, folder / "predictions.jsonl", unanswered="leave-out")
+        (folder / "metrics.json").write_text(json.dumps(scores))
+        run = {"model": "a model", "data": str(data), "n": scores["overall"]["tacc"]["n"]}
+        run |= {"identity": {"rows": "0123"}, **about}
         (folder / "run.json").write_text(json.dumps(run))
         return folder
 
@@ -134,6 +136,17 @@ def custom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("custom"), [sample, sample.seen_from("az90")])
 
 
+@pytest.fixture(scope="session")
+def covered_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One scene in which object 0 hides object 1 from the center, but not from the left."""
+    things = [Object(0, "red", "cube", "large", "metal", (8, 0))]
+    things += [Object(1, "blue", "sphere", "small", "rubber", (0, 0))]
+    things += [Object(i, "red", "cube", "small", "metal", (40, i)) for i in range(2, 10)]
+    truth = (Change(0, "color", "blue"),)
+    sample = Sample("000000-left", Scene(tuple(things)), truth, "left", STANDARD_RIG)
+    return write_data(tmp_path_factory.mktemp("covered"), [sample])
+
+
 def write_data(folder: Path, rows: Iterable[Sample]) -> Path:
     from star_r1.data.shards import encode_png, make_row, to_parquet
 
@@ -150,6 +163,7 @@ def pages(
     moves_folder: Path,
     unknown_folder: Path,
     custom_folder: Path,
+    covered_folder: Path,
     runs: tuple[Path, Path],
     hostile_run: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -161,6 +175,7 @@ def pages(
         "moves": [moves_folder],
         "unknown": [unknown_folder],
         "custom": [custom_folder],
+        "covered": [covered_folder],
         "one": [runs[0]],
         "two": [*runs],
         "hostile": [hostile_run],

@@ -135,8 +135,9 @@ def test_search_and_an_empty_result(visit: Any) -> None:
     page.fill("#search", "nowhere")
     assert count(page) == "0 of 24"
     page.wait_for_selector("text=No sample passes the filters.")
-    page.fill("#search", "")
+    page.click("text=Clear them")
     assert count(page) == "all 24"
+    assert page.input_value("#search") == ""
 
 
 def test_a_link_opens_the_same_view(visit: Any) -> None:
@@ -257,6 +258,30 @@ def test_the_keyboard_alone_goes_everywhere(visit: Any) -> None:
     assert page.is_visible("#list")
 
 
+def test_a_step_is_told_to_who_does_not_see_it(visit: Any) -> None:
+    page = visit("two")
+    ids = index_of(page)["ids"]
+    page.keyboard.press("j")
+    page.wait_for_selector(f"#now:text('{ids[1]}, ')", state="attached")
+    told = page.text_content("#now")
+    assert told == page.get_attribute("#list [aria-selected=true]", "aria-label")
+    # The list says by itself which line is the active one.
+    page.focus("#list")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector(f"#sample-id:text('{ids[2]}')")
+    assert page.text_content("#now") == ""
+
+
+def test_arrow_keys_move_a_table_that_is_too_wide(visit: Any) -> None:
+    page = visit("two", viewport={"width": 260, "height": 700})
+    page.wait_for_selector("#sample-id")
+    before = shown(page)
+    page.focus(".scroll:has(.objects)")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('.scroll:has(.objects)').scrollLeft > 0")
+    assert shown(page) == before
+
+
 def test_two_runs_side_by_side(visit: Any, runs: tuple[Path, Path]) -> None:
     page = visit("two")
     briefs = [row.brief for row in rows(open_source(runs))]
@@ -266,7 +291,16 @@ def test_two_runs_side_by_side(visit: Any, runs: tuple[Path, Path]) -> None:
         if [run["outcome"] == "right" for run in brief["runs"]] == [True, False]
     ]
     assert 0 < len(wins) < len(briefs)
-    page.click("text=base right, trained not")
+    preset = page.locator("button:has-text('base right, trained not')")
+    assert preset.locator(".n").text_content() == str(len(wins))
+    # What it says is what a click shows, whatever else is asked for.
+    page.fill("#search", "00000")
+    some = [id for id in wins if "00000" in id]
+    assert 0 < len(some) < len(wins)
+    assert preset.locator(".n").text_content() == str(len(some))
+    preset.click()
+    assert count(page) == f"{len(some)} of {len(briefs)}"
+    page.fill("#search", "")
     assert count(page) == f"{len(wins)} of {len(briefs)}"
     page.wait_for_function(
         "(id) => document.querySelector('#sample-id')?.textContent === id", arg=wins[0]
@@ -371,6 +405,48 @@ def test_a_person_plays_reloads_and_is_scored_as_the_metrics_score(
         json.loads(line)["completion"].startswith("<think></think><answer>")
         for line in whole.open()
     )
+
+
+def test_a_question_is_answered_by_the_keyboard_alone(visit: Any) -> None:
+    page = visit("data", "#play=7")
+    page.wait_for_selector("#submit")
+    row = current_row(page)
+    for change in row["changes"]:
+        page.keyboard.press(str(change["index"]))
+        assert f"Object {change['index']}" in page.text_content(":focus")
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.get_attribute(":focus", "data-item") == change["text"]:
+                break
+        page.keyboard.press("Space")
+    while page.get_attribute(":focus", "id") != "submit":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#go-on:focus")
+    assert "Right" in page.text_content("[data-part=verdict]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#play-heading:focus:text('Question 2 of 24')")
+
+
+def test_play_goes_on_where_it_was_left_for_a_look_around(visit: Any) -> None:
+    page = visit("data", "#play=7&at=5")
+    page.wait_for_selector("#play-heading:text('Question 5 of 24')")
+    page.keyboard.press("p")
+    assert page.is_visible("#list")
+    page.click("#mode")
+    page.wait_for_selector("#play-heading:text('Question 5 of 24')")
+    assert page.input_value("#seed") == "7"
+    assert page.evaluate("location.hash") == "#play=7&at=5"
+
+
+def test_the_table_does_not_tell_a_player_what_the_final_picture_shows(visit: Any) -> None:
+    page = visit("covered", "#play=7")
+    page.wait_for_selector("#submit")
+    covered = "#play .objects tr:has-text('out of sight')"
+    assert page.get_attribute(covered, "data-object") == "1"  # of the first picture, as it shows
+    answer(page, ["0.color.blue"])
+    assert page.locator(covered).count() == 0  # the final one shows it
+    assert page.locator("#play figure:nth-child(2) path[data-object='1']").count() == 1
 
 
 def test_the_order_follows_from_the_seed_and_takes_each_scene_once_at_first(visit: Any) -> None:
@@ -589,18 +665,87 @@ def test_reduced_motion_and_both_color_schemes(visit: Any) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
 
 
+CONTRAST = """() => {
+  const pixel = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+  const color = (css) => {
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.fillStyle = css;
+    pixel.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], below) => [r, g, b].map((v, i) => v * a + below[i] * (1 - a));
+  const light = (rgb) => rgb.map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  return [...document.querySelectorAll('body *')].filter((node) =>
+    node.checkVisibility() && !node.disabled && !node.closest('svg')
+    && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()),
+  ).map((node) => {
+    let ground = [255, 255, 255];
+    let opacity = 1;
+    const chain = [];
+    for (let at = node; at; at = at.parentElement) chain.unshift(getComputedStyle(at));
+    for (const style of chain) {
+      ground = over(color(style.backgroundColor), ground);
+      opacity *= Number(style.opacity);
+    }
+    const [r, g, b, a] = color(getComputedStyle(node).color);
+    const [dark, bright] = [light(ground), light(over([r, g, b, a * opacity], ground))].sort();
+    return [(bright + 0.05) / (dark + 0.05), node.className, node.textContent.slice(0, 40)];
+  });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("hash", ["#q=000001", "#play=7"])
+def test_text_stands_out_from_its_ground(hash: str, scheme: str, visit: Any) -> None:
+    page = visit("two", hash, color_scheme=scheme, reduced_motion="reduce")
+    page.wait_for_selector("#submit" if hash.startswith("#play") else "#sample-id")
+    page.click(f"{'#play' if hash.startswith('#play') else '#detail'} .pin >> nth=0")
+    measured = page.evaluate(CONTRAST)
+    assert len(measured) > 50
+    assert [text for text in measured if text[0] < 4.5] == []
+
+
+def test_on_paper_there_is_the_sample_alone(visit: Any) -> None:
+    page = visit("two")
+    page.wait_for_selector("#sample-id")
+    page.emulate_media(media="print")
+    for selector in ("#filters", "#list", "#mode", "#next"):
+        assert not page.is_visible(selector), selector
+    for selector in ("#sample-id", ".frame img", ".objects", ".truth", "pre"):
+        assert page.is_visible(selector), selector
+    assert page.evaluate("getComputedStyle(document.body).overflow") == "visible"
+
+
+def unlink(path: Path) -> None:
+    path.unlink()
+
+
+def cut_off(path: Path) -> None:
+    path.write_text(path.read_text()[:1000])
+
+
 @pytest.mark.parametrize(
-    ("missing", "message"),
+    ("missing", "lose", "message"),
     [
-        ("index.js", "run its star-r1 explore command again"),
-        ("rows-000.js", "data/rows-000.js is not there; copy the whole folder"),
+        ("index.js", unlink, "run its star-r1 explore command again"),
+        ("index.js", cut_off, "run its star-r1 explore command again"),
+        ("rows-000.js", unlink, "data/rows-000.js is missing or damaged; copy the whole folder"),
+        ("rows-000.js", cut_off, "data/rows-000.js is missing or damaged; copy the whole folder"),
     ],
 )
 def test_what_is_missing_is_said(
-    missing: str, message: str, browser: Any, pages: Callable[[str], Path], tmp_path: Path
+    missing: str,
+    lose: Callable[[Path], None],
+    message: str,
+    browser: Any,
+    pages: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     folder = shutil.copytree(pages("one"), tmp_path / "page")
-    (folder / "data" / missing).unlink()
+    lose(folder / "data" / missing)
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"file://{folder}/index.html")

@@ -148,6 +148,19 @@ def unknown_id(root: Path, data: Path, run: Path) -> list[Path]:
     return [copy]
 
 
+def moved_data(root: Path, data: Path, run: Path) -> list[Path]:
+    copy = shutil.copytree(run, root / "copy")
+    about = {**json.loads((copy / "run.json").read_text()), "data": str(root / "elsewhere")}
+    (copy / "run.json").write_text(json.dumps(about))
+    return [copy]
+
+
+def unfinished(root: Path, data: Path, run: Path) -> list[Path]:
+    copy = shutil.copytree(run, root / "copy")
+    (copy / "metrics.json").unlink()
+    return [copy]
+
+
 def nothing_said(root: Path, data: Path, run: Path) -> list[Path]:
     copy = shutil.copytree(run, root / "copy")
     (copy / "predictions.jsonl").write_text("")
@@ -165,6 +178,9 @@ def nothing_said(root: Path, data: Path, run: Path) -> list[Path]:
         (other_data, "were evaluated on different data"),
         (unknown_id, "id 'nobody' is not in the data"),
         (nothing_said, "no rows to show"),
+        (moved_data, "root/copy: its data cannot be read: "),
+        (unfinished, "an unfinished evaluation; run its 'star-r1 evaluate' command again"),
+        (lambda root, data, run: [run, run / ".." / run.name], "a run is named twice"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -184,4 +200,7 @@ def test_a_copied_dataset_is_known_by_its_rows(tmp_path: Path, runs: tuple[Path,
     copy = shutil.copytree(runs[0], tmp_path / "copy")
     about = {**json.loads((copy / "run.json").read_text()), "data": str(tmp_path / "elsewhere")}
     (copy / "run.json").write_text(json.dumps(about))
-    assert len(open_source([runs[0], copy]).runs) == 2
+    for both in ([runs[0], copy], [copy, runs[0]]):
+        source = open_source(both)
+        assert len(source.runs) == 2
+        assert source.data.is_dir()

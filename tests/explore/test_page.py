@@ -136,6 +136,29 @@ def test_runs_of_one_name_are_told_apart_and_their_folders_kept_private(
     assert str(tmp_path).encode() not in b"".join(files(tmp_path / "page").values())
 
 
+def test_a_longer_part_of_the_path_where_folders_of_folders_share_a_name(
+    data_folder: Path, write_run: Callable[..., Path], tmp_path: Path, runs: tuple[Path, Path]
+) -> None:
+    lines = [json.loads(line) for line in (runs[0] / "predictions.jsonl").open()]
+    two = [write_run(tmp_path / name / "answers" / "base", data_folder, lines) for name in "ab"]
+    write_explorer(two, tmp_path / "page")
+    (index,) = call(tmp_path / "page" / "data" / "index.js", "begin")
+    assert [run["name"] for run in index["runs"]] == ["a/answers/base", "b/answers/base"]
+
+
+def test_answers_to_other_data_of_the_same_ids_are_not_shown(
+    data_folder: Path, write_run: Callable[..., Path], tmp_path: Path, runs: tuple[Path, Path]
+) -> None:
+    lines = [json.loads(line) for line in (runs[0] / "predictions.jsonl").open()]
+    run = write_run(tmp_path / "run", data_folder, lines)
+    first, *rest = lines
+    changed = [{**first, "completion": "another answer"}, *rest]
+    (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with pytest.raises(UserError, match="not the data or answers of then"):
+        write_explorer([run], tmp_path / "page")
+    assert not (tmp_path / "page" / "data" / "index.js").exists()
+
+
 def test_the_command_says_what_to_open(data_folder: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
+from star_r1.evaluate.paired import read_finished
 from star_r1.evaluate.predictions import Completion, read_completions
-from star_r1.evaluate.runs import Evaluation, read_evaluation
+from star_r1.evaluate.runs import Evaluation
 from star_r1.explore.kinds import find_kinds
 from star_r1.explore.mentions import Piece, split
 from star_r1.explore.outlines import Outline, outlines
@@ -87,8 +88,9 @@ def open_source(paths: Sequence[Path]) -> Source:
         With runs: the rows that any of them answered.
 
     Raises:
-        UserError: a folder is missing, damaged, or neither; runs and a dataset are mixed; the
-            runs are of different data; a predictions file does not fit the data.
+        UserError: a folder is missing, unfinished, damaged, or neither; runs and a dataset are
+            mixed; a run is named twice; the runs are of different data, or their data cannot be
+            read; a predictions file does not fit the data.
     """
     runs = [path for path in paths if (path / "run.json").exists()]
     others = [path for path in paths if path not in runs]
@@ -98,15 +100,24 @@ def open_source(paths: Sequence[Path]) -> Source:
         )
     if not paths:
         raise UserError("nothing to explore; give runs of 'star-r1 evaluate', or one dataset")
-    evaluations = [read_evaluation(path) for path in runs]
-    data = others[0] if others else Path(evaluations[0].about["data"])
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise UserError(f"{', '.join(map(str, runs))}: a run is named twice; name each once")
+    evaluations = [read_finished(path) for path in runs]
+    # Copied runs may name a folder that is elsewhere by now; one that is there will do for all.
+    folders = others or [Path(evaluation.about["data"]) for evaluation in evaluations]
+    data = next((folder for folder in folders if folder.is_dir()), folders[0])
     for evaluation in evaluations[1:]:
         if not _same_data(evaluations[0], evaluation):
             raise UserError(
                 f"{evaluations[0].folder} and {evaluation.folder} were evaluated on different "
-                f"data, {data} and {evaluation.about['data']}; explore each by itself"
+                f"data, {folders[0]} and {evaluation.about['data']}; explore each by itself"
             )
-    ids = [row["id"] for row in read_columns(data, ["id"])]
+    try:
+        ids = [row["id"] for row in read_columns(data, ["id"])]
+    except UserError as error:
+        if not runs:
+            raise
+        raise UserError(f"{runs[0]}: its data cannot be read: {error}") from None
     known = set(ids)
     read = tuple(
         Run(evaluation, read_completions(evaluation.folder / "predictions.jsonl", known))

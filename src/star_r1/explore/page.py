@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from star_r1.errors import UserError
@@ -56,7 +57,8 @@ def write_explorer(paths: Sequence[Path], out: Path) -> Path:
         The page, to be opened in a browser.
 
     Raises:
-        UserError: as ``collect.open_source``; ``out`` holds something else or cannot be written.
+        UserError: as ``collect.open_source``; the data or answers are not those that a run's
+            metrics are of; ``out`` holds something else or cannot be written.
     """
     source = open_source(paths)
     page = _claim(out)
@@ -79,6 +81,7 @@ def write_explorer(paths: Sequence[Path], out: Path) -> Path:
                 written.add(_write_chunk(out / "data", (len(briefs) - 1) // CHUNK, chunk))
                 chunk = []
             advance()
+    _check_scores(source, briefs)
     _prune(out, written)
     write_atomic(index, script("begin", index_json(source, briefs)))
     return page
@@ -124,6 +127,24 @@ def script(function: str, *arguments: Any) -> str:
     """
     values = (json.dumps(value, separators=(",", ":")) for value in arguments)
     return f"StarR1.{function}({','.join(values)});\n".replace("<", "\\u003c")
+
+
+def _check_scores(source: Source, briefs: Sequence[dict[str, Any]]) -> None:
+    """The data's folder may hold another dataset by now: the ids would fit, and nothing else.
+
+    Raises:
+        UserError: a run's answers are not worth the TAcc that its metrics.json has.
+    """
+    for place, run in enumerate(source.runs):
+        said = [brief["runs"][place] for brief in briefs if brief["runs"][place]]
+        now = fmean(answers["right"] / answers["of"] for answers in said) if said else None
+        before = run.evaluation.scores["overall"]["tacc"]["value"]
+        if now is None or before is None or abs(before - now) > 1e-9:
+            raise UserError(
+                f"{run.evaluation.folder}: its answers to {source.data} have TAcc {now}, "
+                f"metrics.json says {before}; these are not the data or answers of then: "
+                "evaluate it again"
+            )
 
 
 def _prune(out: Path, written: set[Path]) -> None:
@@ -189,12 +210,12 @@ def index_json(source: Source, briefs: Sequence[dict[str, Any]]) -> dict[str, An
 
 
 def _names(source: Source) -> list[str]:
-    """Of the runs' folders; with the folder that holds each, where two have the same name."""
-    names = [run.evaluation.name for run in source.runs]
-    if len(set(names)) == len(names):
-        return names
-    folders = (run.evaluation.folder.resolve() for run in source.runs)
-    return [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    """Of the runs' folders; with as much of their paths as tells them apart."""
+    paths = [run.evaluation.folder.resolve().parts for run in source.runs]
+    length = 1
+    while len({path[-length:] for path in paths}) < len(paths):
+        length += 1
+    return ["/".join(path[-length:]) for path in paths]
 
 
 def _scenes(briefs: Sequence[dict[str, Any]]) -> list[int]:

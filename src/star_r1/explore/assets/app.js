@@ -35,7 +35,7 @@
     document.title = `STAR-R1 explorer: ${[index.data, ...index.runs.map((r) => r.name)].join(', ')}`;
     if (!index.runs.length) return;
     at('help').append(
-      el('h2', {}, 'Errors'),
+      el('h2', {}, 'Answers and errors'),
       el('dl', { class: 'meanings' }, [...index.outcomes, ...index.kinds].map((kind) =>
         el('div', {}, el('dt', {}, kind.name), el('dd', {}, kind.meaning)))),
       el('p', { class: 'muted' },
@@ -46,7 +46,7 @@
   function refresh() {
     const query = StarR1.filters.read(facets);
     const places = StarR1.filters.apply(facets, query, index.ids);
-    StarR1.filters.show(facets);
+    StarR1.filters.show(facets, query);
     at('count').textContent = places.length === index.ids.length
       ? `all ${index.ids.length.toLocaleString('en')}`
       : `${places.length.toLocaleString('en')} of ${index.ids.length.toLocaleString('en')}`;
@@ -96,7 +96,9 @@
     rendered = state;
     const mine = ++drawn;
     if (current < 0) {
-      at('detail').replaceChildren(el('p', { class: 'muted empty' }, 'No sample passes the filters.'));
+      at('detail').replaceChildren(
+        el('p', { class: 'muted empty' }, 'No sample passes the filters. ',
+          el('button', { type: 'button', click: () => at('clear').click() }, 'Clear them')));
       return Promise.resolve();
     }
     return StarR1.row(current).then((row) => {
@@ -110,6 +112,8 @@
         writeHash();
       }, step));
       light.reset();
+      // The list tells of its own; whoever steps by a key or a button elsewhere hears it here.
+      at('now').textContent = at('list').contains(focus) ? '' : list.describe(current);
       if (back) at('detail').querySelector(back)?.focus({ preventScroll: true });
       preload(list.neighbour(1));
     }, (error) => { rendered = ''; StarR1.complain(error); });
@@ -129,7 +133,7 @@
     at('play').hidden = !play;
     at('mode').setAttribute('aria-pressed', String(play));
     document.body.classList.toggle('playing', play);
-    if (play) game.enter(seed ?? 0, position);
+    if (play) game.enter(seed, position);
     else list.show(shown, current);
     writeHash();
   }
@@ -193,11 +197,18 @@
       },
     };
     const action = /^[0-9]$/.test(event.key)
-      ? () => (playing ? game.choose(event.key) : light.hold(event.key))
+      ? () => (playing ? game.type(event.key) : light.hold(event.key))
       : actions[event.key];
-    if (!action) return;
+    if (!action || scrolls(target, event.key)) return;
     event.preventDefault();
     action();
+  }
+
+  /** Whether a key moves a table that is wider than its place. */
+  function scrolls(target, key) {
+    const region = target.closest('.scroll');
+    return (key === 'ArrowLeft' || key === 'ArrowRight')
+      && region !== null && region.scrollWidth > region.clientWidth;
   }
 
   describeData();

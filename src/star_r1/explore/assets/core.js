@@ -45,10 +45,16 @@ const StarR1 = {};
     entry.promise = new Promise((resolve, reject) => {
       const script = document.createElement('script');
       script.src = `data/rows-${String(number).padStart(3, '0')}.js`;
-      entry.resolve = (rows) => { resolve(rows); script.remove(); };
-      script.onerror = () => {
+      entry.resolve = (rows) => {
+        script.onload = null;
+        resolve(rows);
+        script.remove();
+      };
+      // A script that ran to its end has called receive by now; one that is cut off has not.
+      script.onload = script.onerror = () => {
         chunks.delete(number);
-        reject(new Error(`${script.getAttribute('src')} is not there; copy the whole folder`));
+        reject(new Error(
+          `${script.getAttribute('src')} is missing or damaged; copy the whole folder again`));
       };
       document.head.append(script);
     });

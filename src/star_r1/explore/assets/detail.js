@@ -96,8 +96,9 @@
       return el('td', { class: 'altered' }, first, el('span', { class: 'arrow' }, ' → '),
         el('b', {}, at(to, thing.visible[1])));
     };
-    const hidden = (index) => !moves && known
-      && !(index in row.pictures[0].outlines) && !(index in row.pictures[1].outlines);
+    // Whoever plays is not told what the final picture shows.
+    const pictures = options.truth ? row.pictures : row.pictures.slice(0, 1);
+    const hidden = (index) => !moves && known && !pictures.some((p) => index in p.outlines);
     return el('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'Objects' },
       el('table', { class: 'objects' },
         el('caption', {}, options.truth ? 'Objects, and what changed' : 'Objects before'),
@@ -178,7 +179,8 @@
 
   function reward(completion) {
     return el('p', { class: 'terms' }, 'Reward ', el('b', {}, signed(completion.terms.total).replace('+', '')), ': ',
-      StarR1.index.terms.map((term) => [el('span', {}, `${term} ${signed(completion.terms[term])}`), ' ']));
+      StarR1.index.terms.map((term) => [el('span', { class: completion.terms[term] && 'counts' },
+        `${term} ${signed(completion.terms[term])}`), ' ']));
   }
 
   /** Which of the K completions is shown. */
@@ -220,6 +222,7 @@
       Math.min(which[run] || 0, Math.max(0, completions.length - 1)));
     const changed = new Set(row.changes.map((change) => change.index));
     const options = { changed, linked: true, alt: inWords(row) };
+    const columns = { 0: '', 1: '', 2: ' two' }[index.runs.length] ?? ' many';
     const look = (i) => `${i}: ${describe(row.objects[i].before)}${changed.has(i) ? ', changed' : ''}`;
     return [
       el('header', { class: 'detail-head' },
@@ -231,7 +234,7 @@
           el('button', { type: 'button', id: 'next', 'aria-keyshortcuts': 'j', click: () => steps(1) },
             el('span', { class: 'word' }, 'Next'), el('span', { 'aria-hidden': 'true' }, ' ›')))),
       el('div', { class: 'pictures' }, picture(row, 0, options), picture(row, 1, options)),
-      el('div', { class: 'facts' },
+      el('div', { class: `facts${columns}` },
         el('div', { class: 'card' }, table(row, {
           truth: true, key: (i) => pin(i, look(i), { class: `pin hold${changed.has(i) ? ' changed' : ''}` }),
         })),

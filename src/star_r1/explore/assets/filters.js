@@ -77,6 +77,8 @@
     for (let bits = f.masks[place], i = 0; bits; bits >>>= 1, i++) if (bits & 1) f.counts[i] += 1;
   }
 
+  let presets = [];
+
   /** Build the form; changed is called when an answer of it changes. */
   function build(form, list, changed) {
     const index = StarR1.index;
@@ -85,7 +87,10 @@
       placeholder: 'such as 000012', 'aria-keyshortcuts': '/', input: changed,
     });
     form.append(el('p', { class: 'search' }, el('label', { for: 'search' }, 'Id'), search));
-    if (index.runs.length === 2) form.append(presets(list, changed));
+    if (index.runs.length === 2) {
+      presets = makePresets(list, changed);
+      form.append(el('p', { class: 'presets' }, presets.map(({ button }) => button)));
+    }
     for (const f of list) {
       f.boxes = f.options.map((option, i) => el('input', {
         type: 'checkbox', name: f.key, value: option.key, id: `${f.key}-${i}`, change: changed,
@@ -107,24 +112,30 @@
     return f.values ? f.values.includes(i) : f.masks.some((mask) => mask & (1 << i));
   }
 
-  /** Two runs: where one is right and the other is not. */
-  function presets(list, changed) {
-    const [a, b] = StarR1.index.runs;
-    const choose = (first, second) => () => {
-      const answers = list.filter((f) => f.key.startsWith('answer'));
-      answers.forEach((f, i) => f.boxes.forEach((box) => {
-        box.checked = (i ? second : first).includes(box.value);
-      }));
-      changed();
-    };
+  /** Two runs: where one is right and the other is not; as buttons. */
+  function makePresets(list, changed) {
+    const answers = list.filter((f) => f.key.startsWith('answer'));
     const right = ['right'];
     const not = ['partly', 'wrong'];
-    const n = (wins, loses) => wins.outcome.reduce(
-      (sum, o, i) => sum + (o === 0 && loses.outcome[i] > 0), 0);
-    const button = (wins, loses, ...sets) => el('button', { type: 'button', click: choose(...sets) },
-      `${wins.name} right, ${loses.name} not `, el('span', { class: 'n' }, String(n(wins, loses))));
-    return el('p', { class: 'presets' },
-      button(a, b, right, not), button(b, a, not, right));
+    const preset = (wins, loses, ...wanted) => {
+      const shown = el('span', { class: 'n' });
+      const click = () => {
+        answers.forEach((f, i) => f.boxes.forEach((box) => {
+          box.checked = wanted[i].includes(box.value);
+        }));
+        changed();
+      };
+      const button = el('button', { type: 'button', click },
+        `${wins.name} right, ${loses.name} not `, shown);
+      // The facets as they would be: of the two answers this choice, of the others their own.
+      const facets = () => list.map((f) => {
+        const keys = wanted[answers.indexOf(f)];
+        return keys ? { ...f, chosen: f.options.map((o) => Number(keys.includes(o.key))) } : { ...f };
+      });
+      return { button, shown, facets };
+    };
+    const [a, b] = StarR1.index.runs;
+    return [preset(a, b, right, not), preset(b, a, not, right)];
   }
 
   function clear(form, list) {
@@ -138,13 +149,16 @@
     return at('search').value;
   }
 
-  /** The counts, beside their options. */
-  function show(list) {
+  /** The counts, beside their options; query is what is searched for. */
+  function show(list, query) {
     for (const f of list) {
       f.shown.forEach((node, i) => {
         node.textContent = f.counts[i].toLocaleString('en');
         node.parentNode.parentNode.classList.toggle('none', f.counts[i] === 0);
       });
+    }
+    for (const { shown, facets: wanted } of presets) {
+      shown.textContent = apply(wanted(), query, StarR1.index.ids).length.toLocaleString('en');
     }
   }
 

@@ -8,27 +8,39 @@
 
   const MARKS = ['✓', '◐', '✗'];
 
+  const attributes = ({ attributes: names, changed }, place) =>
+    names.filter((_, i) => changed[place] & (1 << i));
+
+  const spoken = ({ outcomes }, run, place) =>
+    `${run.name} ${run.outcome[place] < 0 ? 'not asked' : outcomes[run.outcome[place]].name}`;
+
+  /** A line in words, for who does not see it. */
+  function describe(place) {
+    const index = StarR1.index;
+    return [
+      index.ids[place], index.views[index.view[place]],
+      StarR1.count(index.population[place], 'object'), attributes(index, place).join(' '),
+      ...index.runs.map((run) => spoken(index, run, place)),
+    ].join(', ');
+  }
+
   function line(place, position, total, chosen) {
     const index = StarR1.index;
-    const changed = index.attributes.filter((_, i) => index.changed[place] & (1 << i));
     const said = index.runs.map((run) => run.outcome[place]);
-    const spoken = index.runs.map((run, i) =>
-      `${run.name} ${said[i] < 0 ? 'not asked' : index.outcomes[said[i]].name}`);
     const node = el('div', {
       role: 'option', id: `sample-${place}`, class: 'line', 'data-place': place,
       'aria-selected': String(chosen), 'aria-setsize': total, 'aria-posinset': position + 1,
-      'aria-label': [index.ids[place], index.views[index.view[place]],
-        StarR1.count(index.population[place], 'object'), changed.join(' '), ...spoken].join(', '),
+      'aria-label': describe(place),
     },
     el('span', { class: 'id' }, index.ids[place]),
     el('span', { class: 'marks' }, index.runs.map((run, i) => el('span', {
       class: `mark ${said[i] < 0 ? 'absent' : index.outcomes[said[i]].key}`,
-      title: spoken[i],
+      title: spoken(index, run, place),
     }, said[i] < 0 ? '–' : MARKS[said[i]],
     run.of[place] > 1 ? ` ${run.right[place]}/${run.of[place]}` : ''))),
     el('span', { class: 'sub' },
       `${index.views[index.view[place]]} · ${StarR1.count(index.population[place], 'object')} · `
-      + changed.join(', ')));
+      + attributes(index, place).join(', ')));
     node.style.top = `${position * LINE}px`;
     return node;
   }
@@ -103,7 +115,7 @@
         : steps === Infinity ? places[places.length - 1] : neighbour(steps);
       if (place !== undefined) choose(place, false);
     });
-    return { show, neighbour };
+    return { show, neighbour, describe };
   }
 
   StarR1.list = { make };

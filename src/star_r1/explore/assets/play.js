@@ -123,8 +123,13 @@
       ];
     }
 
+    /** Ask the questions of a seed, from a position or the first open one; without a seed, go on. */
     function enter(newSeed, newPosition) {
-      seed = Math.max(0, Math.min(4294967295, Math.floor(newSeed) || 0));
+      if (newSeed !== undefined) {
+        seed = Math.max(0, Math.min(4294967295, Math.floor(newSeed) || 0));
+      } else if (session) {
+        newPosition = position;
+      }
       session = open(seed);
       questions = order(seed);
       frame();
@@ -136,7 +141,8 @@
 
     function step(steps) {
       const next = position + steps;
-      if (next >= 0 && next < questions.length) go(next);
+      if (next < 0 || next >= questions.length) return;
+      go(next).then(() => at('play-heading').focus());
     }
 
     function go(newPosition) {
@@ -180,12 +186,18 @@
       if (done) showVerdict();
     }
 
-    /** An object was clicked, in a picture or the table, or its digit typed. */
+    /** An object was clicked, in a picture or the table. */
     function choose(object) {
       if (!row || !StarR1.listed(row, !answer()).includes(Number(object))) return;
       chosen = Number(object);
       light.keep(chosen);
       showBuilder();
+    }
+
+    /** A digit was typed: the tab key goes on from there to what the object may have become. */
+    function type(digit) {
+      choose(digit);
+      if (chosen === Number(digit)) part('builder').querySelector('h3')?.focus();
     }
 
     function showBuilder() {
@@ -198,7 +210,7 @@
       const thing = row.objects[chosen];
       const now = { color: 0, shape: 1, size: 2, material: 3 };
       part('builder').replaceChildren(
-        el('h3', {}, `Object ${chosen} `, el('span', { class: 'muted' }, describe(thing.before))),
+        el('h3', { tabindex: '-1' }, `Object ${chosen} `, el('span', { class: 'muted' }, describe(thing.before))),
         ...Object.entries(row.vocabulary.grammar).map(([attribute, values]) => el('fieldset', {},
           el('legend', {}, attribute === 'position' ? 'moved: direction and steps' : attribute),
           el('div', { class: 'options values' }, values.map((value) => {
@@ -330,7 +342,7 @@
     }
 
     return {
-      enter, step, choose,
+      enter, step, type,
       toHash: (parameters) => {
         parameters.set('play', String(seed));
         parameters.set('at', String(position + 1));
