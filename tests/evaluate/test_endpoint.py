@@ -368,6 +368,13 @@ def test_an_environment_that_cannot_be_used(
     assert KEY not in str(raised.value)
 
 
+def test_a_model_without_a_name(serve: Serve, data_folder: Path, tmp_path: Path) -> None:
+    server = serve(always("right"))
+    with pytest.raises(UserError, match="endpoint:NAME: no name"):
+        evaluate("endpoint:", data_folder, tmp_path / "run")
+    assert not server.asked
+
+
 def test_the_environment(
     serve: Serve, questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,8 +70,11 @@ class Endpoint:
             timeout: of one attempt as a whole, seconds.
 
         Raises:
-            UserError: there is no key in the environment, or the base URL is none.
+            UserError: no model is named, there is no key in the environment, or the base URL is
+                none.
         """
+        if not model.strip():
+            raise UserError("endpoint:NAME: no name; give the model as the endpoint calls it")
         self.model, self.max_new_tokens, self.seed = model, max_new_tokens, seed
         self.temperature, self.top_p, self.detail = temperature, top_p, detail
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
