@@ -88,3 +88,11 @@ def test_in_examples_nothing_changes_twice(moves_folder: Path, tmp_path: Path) -
 def test_no_negative_number(data_folder: Path) -> None:
     with pytest.raises(UserError, match=r"^-1 examples: give a number of 0 or more$"):
         choose_examples(data_folder, -1)
+
+
+def test_an_example_with_a_broken_picture_is_named(data_folder: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "set" / "data").mkdir(parents=True)
+    rows = [make_row(s, (PNG, PNG[:50]), {}) for s in samples_of(data_folder)[:1]]
+    (folder / "train-00000-of-00001.parquet").write_bytes(to_parquet(rows))
+    with pytest.raises(UserError, match=f"row '{rows[0]['id']}': a picture of it is broken"):
+        choose_examples(folder.parent, 1)

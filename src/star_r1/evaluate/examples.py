@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, read_row, row_to_sample
 from star_r1.errors import UserError
@@ -47,7 +48,17 @@ def choose_examples(
             f"{data}: {scenes} scenes{but}, too few for {k} examples; name another dataset or "
             "split, such as train"
         )
-    return [read_row(data, sample.id) for sample in _spread(samples, k, seed)]
+    return [_read(data, sample.id) for sample in _spread(samples, k, seed)]
+
+
+def _read(data: Path, id: str) -> dict[str, Any]:
+    try:
+        return read_row(data, id)
+    except (OSError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(
+            f"{data}: row {id!r}: a picture of it is broken; 'star-r1 verify' names all such rows; "
+            "make or import the data again, or give another seed"
+        ) from None
 
 
 def _candidates(data: Path, evaluated: Path | None) -> Iterator[Sample]:
