@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from star_r1.data.dataset import load
+from star_r1.errors import UserError
 from star_r1.evaluate.local import LocalModel, _see
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.questions import ask, fingerprint
@@ -116,6 +117,18 @@ def test_sampled_completions_follow_from_seed_row_and_number(
         assert (one.status == "cut_off") <= (one.completion_tokens == 8)
 
 
+def test_no_more_completions_at_once_than_a_batch_holds(
+    model: Any, processor: Any, rows: Any
+) -> None:
+    """Also where a row wants more: else nothing would help against a lack of memory."""
+    sizes = []
+    model.lm_head.register_forward_hook(
+        lambda module, inputs, out: sizes.append(out[..., 0].numel())
+    )
+    sampled(model, processor, rows.select(range(3)), batch_size=3)
+    assert max(sizes) == 3
+
+
 def test_sampling_from_the_likeliest_alone_is_greedy(model: Any, processor: Any, rows: Any) -> None:
     rows = rows.select(range(6))
     greedy = dict(complete(model, processor, rows, max_new_tokens=8))
@@ -133,6 +146,33 @@ def test_says_what_became_of_a_row_and_counts_its_tokens(
         assert said.key == f"key of {said.id}"
         assert said.status in (("answered", "empty") if ended else ("cut_off", "answered"))
         assert said.prompt_tokens > 20
+
+
+def test_a_lack_of_memory_names_the_flag(model: Any, processor: Any, rows: Any) -> None:
+    def fill_up(module: Any, inputs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    model.lm_head.register_forward_pre_hook(fill_up)
+    with pytest.raises(UserError, match="--batch-size 16: the GPU's memory does not suffice"):
+        complete(model, processor, rows, batch_size=16)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "does not have a chat template"),
+        ("{{ raise_exception('System role not supported') }}", "System role not supported"),
+        ("{{ messages[0].", "expected name"),
+    ],
+)
+def test_a_chat_template_that_does_not_take_a_question(
+    model: Any, model_folder: Path, rows: Any, template: str | None, said: str
+) -> None:
+    processor = load_processor(str(model_folder))
+    processor.chat_template = template
+    with pytest.raises(UserError, match=f"chat template does not take .*{said}") as error:
+        complete(model, processor, rows)
+    assert "\n" not in str(error.value)
 
 
 def test_never_writes_a_vision_token(model: Any, processor: Any, rows: Any) -> None:

@@ -3,9 +3,11 @@
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import (
     LogitsProcessorList,
     SuppressTokensLogitsProcessor,
@@ -13,6 +15,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.predictor import Question, judge_status
 from star_r1.evaluate.questions import digest
@@ -69,10 +72,16 @@ class LocalModel:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Weights, number format, and how tokens are chosen."""
+        """Weights, number format, how prompts and pictures are encoded and tokens chosen."""
         drawn = {"temperature": self.temperature, "top_p": self.top_p} if self.temperature else {}
         return {
             "weights": digest(_bytes_of_weights(self.model)),
+            "processor": digest(
+                (
+                    str(self.processor.chat_template).encode(),
+                    self.processor.image_processor.to_json_string().encode(),
+                )
+            ),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "max_new_tokens": self.max_new_tokens,
             **drawn,
@@ -80,15 +89,21 @@ class LocalModel:
 
     @torch.inference_mode()
     def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
-        """Answer the questions; special tokens are no part of a completion."""
+        """Answer the questions; special tokens are no part of a completion.
+
+        Raises:
+            UserError: the model has no chat template, or one that does not take these messages; the
+                GPU's memory does not suffice; a picture is broken.
+        """
         if not questions:
             return
-        prompts = [
-            self.processor.apply_chat_template(
-                question.messages, add_generation_prompt=True, tokenize=False
-            )
+        # A row may want more completions than are written at once.
+        questions = [
+            replace(question, numbers=question.numbers[start : start + self.batch_size])
             for question in questions
+            for start in range(0, len(question.numbers), self.batch_size)
         ]
+        prompts = [self._prompt(question) for question in questions]
         lengths = [len(ids) for ids in self.processor.tokenizer(prompts)["input_ids"]]
         # The id as second key keeps the views of one sample, which share a picture, in one batch.
         order = sorted(range(len(questions)), key=lambda i: (-lengths[i], questions[i].id))
@@ -98,12 +113,30 @@ class LocalModel:
             chosen = order[start : start + 1]
             many = len(questions[chosen[0]].numbers)
             for i in order[start + 1 :]:
-                many += len(questions[i].numbers)
-                if many > self.batch_size:
+                many = max(many, len(questions[i].numbers))  # each row takes room for so many
+                if many * (len(chosen) + 1) > self.batch_size:
                     break
                 chosen.append(i)
             start += len(chosen)
-            yield from write([questions[i] for i in chosen], [prompts[i] for i in chosen])
+            try:
+                yield from write([questions[i] for i in chosen], [prompts[i] for i in chosen])
+            except torch.OutOfMemoryError:
+                raise UserError(
+                    f"--batch-size {self.batch_size}: the GPU's memory does not suffice; give a "
+                    "smaller one, the same command goes on from what is finished"
+                ) from None
+
+    def _prompt(self, question: Question) -> str:
+        try:
+            text: str = self.processor.apply_chat_template(
+                question.messages, add_generation_prompt=True, tokenize=False
+            )
+        except (ValueError, TemplateError) as error:
+            raise UserError(
+                f"the model's chat template does not take this conversation ({error}); give a "
+                "model that was trained to chat, with its chat_template.jinja"
+            ) from None
+        return text
 
     def _greedy(
         self, questions: Sequence[Question], prompts: Sequence[str]
