@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from star_r1.data.dataset import shards
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import STATUSES, read_completions, read_predictions
+from star_r1.evaluate.baselines import BaselinePredictor
+from star_r1.evaluate.predictions import STATUSES, Completion, read_completions, read_predictions
+from star_r1.evaluate.predictor import Question
 from star_r1.evaluate.run import evaluate
 from star_r1.evaluate.scoring import score_file
 from star_r1.metrics import GROUPS, METRICS
@@ -83,8 +86,8 @@ def test_a_finished_run_is_not_run_again(copy: Path, model_folder: Path, data_fo
     ("changed", "named"),
     [
         ({"max_new_tokens": 7}, "max_new_tokens 6 (now 7)"),
-        ({"views": ("left",)}, "rows "),
-        ({"limit": 3}, "rows "),
+        ({"views": ("left",)}, "rows that are left out now"),
+        ({"limit": 3}, "rows that are left out now"),
         ({"seed": 1}, "seed 0 (now 1)"),
         ({"prompt": "direct"}, "prompt think (now direct)"),
         ({"temperature": 1.0}, "temperature None (now 1.0)"),
@@ -110,6 +113,81 @@ def test_other_weights_under_the_same_name_want_another_folder(
     model.save_pretrained(other)
     with pytest.raises(UserError, match=r"weights \w+ \(now \w+\)"):
         again(other, data_folder, copy)
+
+
+def test_another_chat_template_wants_another_folder(
+    copy: Path, model_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    with (other / "chat_template.jinja").open("a") as file:
+        file.write("Think twice.")
+    with pytest.raises(UserError, match=r"processor \w+ \(now \w+\)"):
+        again(other, data_folder, copy)
+
+
+def test_two_at_once_want_two_folders(data_folder: Path, tmp_path: Path) -> None:
+    """Each would ask what the other has not answered yet, and both would write it."""
+    out, asked = tmp_path / "run", []
+
+    class Slow(BaselinePredictor):
+        def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
+            asked.append(len(questions))
+            with pytest.raises(UserError, match="another process is evaluating into it"):
+                evaluate("baseline:silent", data_folder, out)
+            yield from super().predict(questions)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("star_r1.evaluate.baselines.BaselinePredictor", Slow)
+        evaluate("baseline:silent", data_folder, out)
+    assert asked == [ROWS]
+    assert len(read_completions(out / "predictions.jsonl")) == ROWS
+    evaluate("baseline:silent", data_folder, out)  # nobody holds it now
+
+
+def test_data_that_were_moved_are_found_again(data_folder: Path, tmp_path: Path) -> None:
+    """Other commands read the rows where run.json says that they are."""
+    out, data = tmp_path / "run", Path(shutil.copytree(data_folder, tmp_path / "data"))
+    evaluate("baseline:silent", data, out)
+    about = json.loads((out / "run.json").read_text())
+    predictions = (out / "predictions.jsonl").read_bytes()
+    moved = data.rename(tmp_path / "moved")
+    evaluate("baseline:silent", moved, out)
+    assert json.loads((out / "run.json").read_text()) == {**about, "data": str(moved)}
+    assert (out / "predictions.jsonl").read_bytes() == predictions
+
+
+@pytest.mark.parametrize(
+    ("settings", "entered"),
+    [
+        ({}, True),
+        ({"temperature": 1.0}, False),
+        ({"prompt": "direct"}, False),
+    ],
+)
+def test_greedy_answers_to_the_prompt_of_the_training_enter_the_card(
+    model_folder: Path,
+    data_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    entered: bool,
+) -> None:
+    cards: list[Path] = []
+    monkeypatch.setattr("star_r1.train.card.update_card", lambda folder, _: cards.append(folder))
+    again(model_folder, data_folder, tmp_path / "run", limit=1, **settings)
+    assert cards == ([model_folder] if entered else [])
+
+
+def test_a_folder_named_mini_is_not_the_embedded_model(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    training = json.dumps({"steps": 3, "method": "grpo"})
+    (tmp_path / "mini" / "training.json").write_text(training)
+    evaluate("mini", data_folder, tmp_path / "run", limit=1, max_new_tokens=1)
+    assert [path.name for path in (tmp_path / "mini").iterdir()] == ["training.json"]
+    assert (tmp_path / "mini" / "training.json").read_text() == training
 
 
 def test_more_rows_join_those_that_are_answered(

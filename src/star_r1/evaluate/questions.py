@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, row_to_sample
 from star_r1.data.marks import mark
@@ -51,12 +51,10 @@ def ask(
         if not numbers:
             continue
         sample = row_to_sample(row)
-        plain = prompt == "think" and not shown
-        messages = row["prompt"] if plain else build_prompt(sample, prompt, shown)
         questions.append(
             Question(
                 row["id"],
-                messages,
+                _messages(row, sample, prompt, shown),
                 _Pictures(rows, place, sample, prompt, pictures),
                 sample,
                 keys[row["id"]],
@@ -67,19 +65,57 @@ def ask(
     return questions
 
 
-def fingerprint(rows: Any) -> dict[str, str]:
-    """Id -> a short fingerprint of all that the row shows a model."""
-    asked = rows.select_columns(["id", "prompt", "images"]).with_format("arrow")
-    return {
-        row["id"]: digest(
-            (
-                json.dumps([row["id"], row["prompt"]]).encode(),
-                *(picture["bytes"] for picture in row["images"]),
-            )
-        )
-        for table in asked.iter(batch_size=64)
-        for row in table.to_pylist()
-    }
+def fingerprint(
+    rows: Any, prompt: PromptName = "think", examples: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, str]:
+    """Id -> a short fingerprint of all that a model is shown when the row is asked.
+
+    Args:
+        rows, prompt, examples: as ``ask`` takes them.
+
+    Raises:
+        UserError: a row is damaged: no two pictures in it, no prompt with two places for them, or
+            an id that another row has.
+    """
+    shown = [row_to_sample(row) for row in examples]
+    before = digest(picture.tobytes() for row in examples for picture in row["images"])
+    asked = rows.select_columns([*SAMPLE_COLUMNS, "prompt", "images"]).with_format("arrow")
+    prints: dict[str, str] = {}
+    for table in asked.iter(batch_size=64):
+        for row in table.to_pylist():
+            if fault := _fault(row, prints):
+                raise UserError(f"row {row['id']!r}: {fault}; make or import the data again")
+            parts = [json.dumps([row["id"], row["prompt"]]).encode()]
+            parts += [picture["bytes"] for picture in row["images"]]
+            if not _stands_in_data(prompt, shown):
+                messages = _messages(row, row_to_sample(row), prompt, shown)
+                parts += [json.dumps(messages).encode(), before.encode()]
+            prints[row["id"]] = digest(parts)
+    return prints
+
+
+def _fault(row: Mapping[str, Any], before: Collection[str]) -> str:
+    """Why a row cannot be asked; empty if it can."""
+    if row["id"] in before:
+        return "another row has this id too"
+    pictures = row["images"] or ()
+    if len(pictures) != 2 or not all(picture and picture["bytes"] for picture in pictures):
+        return "its two pictures are not in the file"
+    parts = [part for message in row["prompt"] or () for part in message["content"] or ()]
+    if [part["type"] for part in parts].count("image") != 2:
+        return "its prompt has no places for two pictures"
+    return ""
+
+
+def _messages(
+    row: Mapping[str, Any], sample: Sample, prompt: PromptName, shown: Sequence[Sample]
+) -> Any:
+    """The conversation of a question."""
+    return row["prompt"] if _stands_in_data(prompt, shown) else build_prompt(sample, prompt, shown)
+
+
+def _stands_in_data(prompt: PromptName, shown: Sequence[Sample]) -> bool:
+    return prompt == "think" and not shown
 
 
 def make_keys(rows: Mapping[str, str], identity: Mapping[str, Any]) -> dict[str, str]:
@@ -125,8 +161,10 @@ def _see(read: Callable[[str], Any], sample: Sample, prompt: PromptName) -> Sequ
     try:
         initial, final = (picture.convert("RGB") for picture in read("images"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # Its own words name an object of Python's.
+        why = "no image" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"row {sample.id!r}: a picture of it is broken ({error}); 'star-r1 verify' names all "
+            f"row {sample.id!r}: a picture of it is broken ({why}); 'star-r1 verify' names all "
             "such rows; make or import the data again"
         ) from None
     if not has_table(prompt):

@@ -1,8 +1,10 @@
 """Evaluate a model on a dataset into a folder: completions as they come, then the metrics."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def evaluate(
     returned; where objects move also TRANCE's, under ``trance`` and the name of the setting; what
     became of the questions under ``answers``; tokens under ``usage``; with several completions a
     row pass@k and majority vote under ``samples``). Where the model is a run of ``star-r1 train``,
-    the metrics enter its card too.
+    the metrics of greedy answers to the prompt of the training enter its card too.
     An interrupted evaluation goes on where it stopped when called again with the same settings:
     every line of predictions.jsonl bears a key of model, prompt, pictures and settings. Questions
     at which the endpoint failed are asked again, more rows (a greater ``limit``) join the answered
@@ -85,7 +87,8 @@ def evaluate(
 
     Raises:
         UserError: an argument is out of range, the model or the data does not load, there are no
-            rows, ``out`` holds a run with other settings, or the endpoint cannot be used.
+            rows, ``out`` holds a run with other settings or one that is going on, or the endpoint
+            cannot be used.
     """
     _check(
         {
@@ -137,7 +140,7 @@ def evaluate(
     asked |= predictor.identity
     if samples_per_prompt > 1 or temperature != 0:
         asked["seed"] = seed
-    prints = fingerprint(rows)
+    prints = fingerprint(rows, prompt, shown)
     keys = make_keys(prints, asked)
     settings = {
         "model": model,
@@ -153,38 +156,41 @@ def evaluate(
         "seed": seed,
         "rows": _digest_rows(prints),
     }
-    found = open_run(out, settings, identity, keys)
-
-    done = {id: [one for one in of if one.status != "failed"] for id, of in found.items()}
-    answered = {id: [one.number for one in of] for id, of in done.items()}
-    failed = {id for id, of in found.items() if len(of) > len(done[id])}
-    questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered, failed)
-    predictions = out / "predictions.jsonl"
-    try:
-        with (
-            predictions.open("ab", buffering=0) as file,
-            progress(
-                f"Evaluating {model}",
-                len(rows) * samples_per_prompt,
-                "rows" if samples_per_prompt == 1 else "completions",
-                sum(map(len, answered.values())),
-            ) as advance,
-        ):
-            for completion in predictor.predict(questions):
-                _append(file, completion)
-                done.setdefault(completion.id, []).append(completion)
-                advance()
-    finally:
-        _settle(predictions)
-    for completions in done.values():
-        completions.sort(key=lambda completion: completion.number)
-    record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done, seed)
-    record["usage"] = _usage(done, prices)
-    write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
-    if not model.startswith((BASELINE, ENDPOINT)):
+    with _alone(out):
+        found = open_run(out, settings, identity, keys)
+        done = {id: [one for one in of if one.status != "failed"] for id, of in found.items()}
+        answered = {id: [one.number for one in of] for id, of in done.items()}
+        failed = {id for id, of in found.items() if len(of) > len(done[id])}
+        questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered, failed)
+        predictions = out / "predictions.jsonl"
+        try:
+            with (
+                predictions.open("ab", buffering=0) as file,
+                progress(
+                    f"Evaluating {model}",
+                    len(rows) * samples_per_prompt,
+                    "rows" if samples_per_prompt == 1 else "completions",
+                    sum(map(len, answered.values())),
+                ) as advance,
+            ):
+                for completion in predictor.predict(questions):
+                    _append(file, completion)
+                    done.setdefault(completion.id, []).append(completion)
+                    advance()
+        finally:
+            _settle(predictions)
+        for completions in done.values():
+            completions.sort(key=lambda completion: completion.number)
+        record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done, seed)
+        record["usage"] = _usage(done, prices)
+        write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
+    # A card speaks of greedy answers to the prompt of the training.
+    as_trained = prompt == "think" and not few_shot and temperature == 0
+    if as_trained and not model.startswith((BASELINE, ENDPOINT)):
+        from star_r1.model.loading import resolve
         from star_r1.train.card import update_card
 
-        update_card(Path(model), out)
+        update_card(Path(resolve(model)), out)
     _tell(out, len(rows), done, record["usage"])
     return {group: of for group, of in record.items() if "tacc" in of}
 
@@ -212,6 +218,38 @@ def _open_predictor(model: str, settings: dict[str, Any], network: Mapping[str, 
     return LocalModel.load(model, **settings)
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder of a run, made if absent: two at once would pay twice, and mix their lines.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}; choose another folder") from None
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise UserError(
+            f"--out {out}: another process is evaluating into it; wait for its end, or choose "
+            "another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
 def open_run(
     out: Path, settings: Mapping[str, Any], identity: Mapping[str, Any], keys: Mapping[str, str]
 ) -> dict[str, list[Completion]]:
@@ -221,8 +259,9 @@ def open_run(
     with the status ``failed`` whose question was asked again since.
 
     Args:
-        out: made if absent.
-        settings: for run.json; may differ from those of the run there.
+        out: exists.
+        settings: for run.json, also where those of the run there were others: its data may have
+            been moved.
         identity: for run.json; must equal that of the run there, but for ``rows``, whose answered
             part must be among the present ones.
         keys: id -> the key that its completions must bear.
@@ -231,12 +270,8 @@ def open_run(
         By id, what is in predictions.jsonl already, answered or failed.
 
     Raises:
-        UserError: the folder is taken or damaged, or holds a run with other settings.
+        UserError: the folder is damaged, or holds a run with other settings.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}; choose another folder") from None
     record, predictions = out / "run.json", out / "predictions.jsonl"
     about = json.dumps({**settings, "identity": identity, **provenance()}, indent=1) + "\n"
     if not record.exists():
@@ -245,7 +280,8 @@ def open_run(
         write_atomic(record, about)
         return {}
     try:
-        before = json.loads(record.read_bytes())["identity"]
+        there = json.loads(record.read_bytes())
+        before = there["identity"]
         changed = {
             name: f"{name} {before.get(name)} (now {identity.get(name)})"
             for name in {**identity, **before}
@@ -255,28 +291,29 @@ def open_run(
         raise UserError(f"{record} is damaged; choose another --out") from None
     grown = changed.pop("rows", None)
     if changed:
-        raise _other_settings(out, changed.values())
+        raise UserError(
+            f"{out} holds a run with other settings: {', '.join(changed.values())}; choose another "
+            "--out"
+        )
     done = {}
     if predictions.exists():
         _settle(predictions)
         done = read_completions(predictions)
     foreign = [id for id, of in done.items() for one in of if one.key != keys.get(id)]
-    if foreign and grown:
-        raise _other_settings(out, [grown])
     if foreign:
         raise UserError(
             f"{predictions}: the answer to {foreign[0]!r} was given to another prompt or picture, "
             "or by another model; choose another --out"
+            if foreign[0] in keys
+            else f"{out} holds answers to rows that are left out now, such as {foreign[0]!r}; ask "
+            "for them too (--limit, --views, --data), or choose another --out"
         )
     if grown:
         (out / "metrics.json").unlink(missing_ok=True)
         write_atomic(record, about)
+    elif settings != {name: there.get(name) for name in settings}:
+        write_atomic(record, json.dumps({**there, **settings}, indent=1) + "\n")
     return done
-
-
-def _other_settings(out: Path, changed: Sequence[str] | Any) -> UserError:
-    there = ", ".join(changed)
-    return UserError(f"{out} holds a run with other settings: {there}; choose another --out")
 
 
 def _settle(predictions: Path) -> None:

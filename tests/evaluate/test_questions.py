@@ -1,0 +1,104 @@
+"""What is asked of rows, which rows cannot be asked, and what a key depends on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from star_r1.data.dataset import load, shards
+from star_r1.errors import UserError
+from star_r1.evaluate.examples import choose_examples
+from star_r1.evaluate.questions import ask, fingerprint, make_keys
+
+
+@pytest.fixture
+def change(data_folder: Path, tmp_path: Path) -> Callable[[Callable[[Any], Any]], Path]:
+    """A copy of the data after something was done to its rows."""
+
+    def write(edit: Callable[[Any], Any]) -> Path:
+        (path,) = shards(data_folder)
+        table = pq.read_table(path)
+        rows = table.to_pylist()
+        edit(rows)
+        folder = tmp_path / "changed"
+        (folder / "data").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / "data" / path.name)
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("edit", "fault"),
+    [
+        (lambda row: row["images"][0].update(bytes=None, path="a.png"), "are not in the file"),
+        (lambda row: row["images"].pop(), "are not in the file"),
+        (lambda row: row.update(images=None), "are not in the file"),
+        (lambda row: row.update(prompt=None), "no places for two pictures"),
+        (lambda row: row["prompt"][1].update(content=None), "no places for two pictures"),
+        (lambda row: row["prompt"][1]["content"].pop(0), "no places for two pictures"),
+    ],
+)
+def test_a_damaged_row_is_named(
+    change: Callable[..., Path], edit: Callable[[Any], Any], fault: str
+) -> None:
+    rows = load(change(lambda rows: edit(rows[3])))
+    with pytest.raises(UserError, match=f"row '{rows['id'][3]}': .*{fault}"):
+        fingerprint(rows)
+
+
+def test_an_id_of_two_rows_is_named(change: Callable[..., Path]) -> None:
+    rows = load(change(lambda rows: rows[4].update(id=rows[3]["id"])))
+    with pytest.raises(UserError, match=f"row '{rows['id'][3]}': another row has this id too"):
+        fingerprint(rows)
+
+
+def test_a_file_that_is_no_picture_is_named(change: Callable[..., Path]) -> None:
+    rows = load(change(lambda rows: rows[4]["images"][0].update(bytes=b"text")))
+    question = ask(rows, make_keys(fingerprint(rows), {}))[4]
+    with pytest.raises(UserError, match=rf"row '{question.id}': .* is broken \(no image\)"):
+        question.see()
+
+
+def swap(rows: list[dict[str, Any]]) -> None:
+    """Each row gets its pictures in the other order."""
+    for row in rows:
+        row["images"].reverse()
+
+
+def test_other_pictures_are_another_question(
+    data_folder: Path, change: Callable[..., Path]
+) -> None:
+    before, now = fingerprint(load(data_folder)), fingerprint(load(change(swap)))
+    assert list(before) == list(now)
+    assert not set(before.values()) & set(now.values())
+
+
+def test_another_wording_is_another_question(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that is in no row is built by this code, which may change under a run."""
+    rows = load(data_folder)
+    before = {name: fingerprint(rows, name) for name in ("think", "direct")}
+    monkeypatch.setattr("star_r1.tvr.prompt._DIRECT", "List them inside <answer></answer>.\n")
+    from star_r1.tvr.prompt import build_instruction
+
+    build_instruction.cache_clear()
+    now = {name: fingerprint(rows, name) for name in ("think", "direct")}
+    monkeypatch.undo()
+    build_instruction.cache_clear()
+    assert now["think"] == before["think"]
+    assert not set(now["direct"].values()) & set(before["direct"].values())
+
+
+def test_other_examples_of_the_same_ids_are_another_question(
+    data_folder: Path, change: Callable[..., Path]
+) -> None:
+    rows = load(data_folder).select(range(4))
+    shown, others = choose_examples(data_folder, 2), choose_examples(change(swap), 2)
+    assert [row["id"] for row in shown] == [row["id"] for row in others]
+    prints = [fingerprint(rows, examples=of) for of in ([], shown, others)]
+    assert len({of[rows["id"][0]] for of in prints}) == 3
