@@ -72,8 +72,7 @@ class Facts:
         """Note how the text says that an object is at the end; a change, if it was different."""
         self.compare(index)
         key = index, attribute
-        if self.corrected >= 0:
-            self._replace(key)
+        self._replace(key)
         if value != self.was(index, attribute):
             self._state(key, value)
 
@@ -87,12 +86,10 @@ class Facts:
         self.recent.append((self.sentence, key, value))
 
     def say_same(self, index: int, attribute: str | None) -> None:
-        """Note that an object, or one of its attributes, did not change."""
-        self.compare(index)
-        if self.corrected >= 0:
-            for name in _NAMES:
-                if attribute in (None, name):
-                    self._replace((index, name))
+        """Note that a compared object, or one of its attributes, did not change."""
+        for name in _NAMES:
+            if attribute in (None, name):
+                self._replace((index, name))
 
     def identify(self, thing: int, index: int, found: bool = True) -> None:
         """Note which object a thing is.

@@ -1,4 +1,4 @@
-"""Which numbers of a reasoning are indices of objects, and which ones count or enumerate."""
+"""The numbers among the words -> indices of objects, apart from those that count or enumerate."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a sentence is made of once its references are found: words and references."""
+"""Items, of which sentences consist once references are found: words and references."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias

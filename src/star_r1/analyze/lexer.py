@@ -23,6 +23,7 @@ _ROLES: Final[dict[str, Role]] = {
     "newline": "newline",
 }
 _SIGNS: Final[dict[str, Role]] = {
+    "&": "and",
     **dict.fromkeys("✓✔✅", "same"),
     **dict.fromkeys("≠✗✘❌", "changed"),
 }

@@ -133,7 +133,7 @@ def _look_ahead(said: Statements, n: int) -> None:
         if role_at(said.items, place) in ("mark", "end", "reference"):
             return
         if text_at(said.items, place) in INSTEAD:
-            said.exists = said.instead = said.taken = True
+            said.exists = said.instead = True
 
 
 def _replace(said: Statements, phrase: Reference, index: int, fresh: bool, other: int) -> None:
@@ -194,6 +194,6 @@ def _found_again(
     if said.is_item(target):
         return final or said.connected
     definite = text_at(said.items, n - 1) == "the"
-    if said.instead and not definite and (said.named or said.taken):
+    if said.instead and not definite and said.named:
         return True
     return final and not definite and said.story.agreement(phrase, target[0]) > 0

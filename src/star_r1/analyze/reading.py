@@ -1,4 +1,12 @@
-"""Reads one reasoning: which objects it names, compares, finds again, and says to have changed."""
+"""A completion -> its reading: objects named, compared and found again, and changes stated.
+
+    text -lexer-> words -references-> items -sentences-> sentences -telling-> facts -> reading
+
+``words`` has the lexicon, ``indices`` tells which numbers name objects, ``sides`` which picture
+each part of a sentence speaks of. ``telling`` reads a sentence from left to right, ``naming`` its
+references, of whose neighbours ``syntax`` knows; ``statements`` is the state meanwhile, ``story``
+what is kept between sentences, ``facts`` what was said of each object.
+"""
 
 from dataclasses import dataclass
 from typing import Final

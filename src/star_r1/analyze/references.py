@@ -1,4 +1,4 @@
-"""Words -> what a text points at: an object by its index, by an attribute phrase, or by both."""
+"""Words -> items: references, by an index, an attribute phrase or both, and the words between."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Items -> sentences, with the heading that each stands under."""
+"""Items -> sentences and rows of tables, each with the pictures that its items speak of."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,12 @@ from typing import Final
 from star_r1.analyze.items import Item, Reference
 from star_r1.analyze.sides import Spoken, spoken_sides
 from star_r1.analyze.words import Word
+
+_BULLETS: Final = frozenset("-•–—+|")
+_OF_ITEMS: Final = frozenset(":-–—(|")
+"""Behind the index that an item begins with."""
+_SAYING: Final = frozenset(("value", "same", "still", "become", "exist", "triplet", "not"))
+_MARKERS: Final = frozenset(("picture", "time"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +108,16 @@ def _is_bullet(line: Sequence[Item]) -> bool:
     return False
 
 
-_BULLETS: Final = frozenset("-•–—+|")
-_OF_ITEMS: Final = frozenset(":-–—(|")
-
-
 def _is_heading(line: Sequence[Item]) -> bool:
-    return not any(
-        isinstance(item, Reference)
-        or item.role in ("value", "same", "still", "become", "exist", "triplet", "not")
-        for item in line
-    ) and {"changed", "pronoun"} > {item.role for item in line if isinstance(item, Word)} & {
-        "changed",
-        "pronoun",
-    }
+    roles = {item.role for item in line if isinstance(item, Word)}
+    names = any(isinstance(item, Reference) for item in line)
+    return not names and not roles & _SAYING and not {"pronoun", "changed"} <= roles
 
 
 def _heading_side(line: Sequence[Item]) -> Spoken:
     """The picture that a heading names, where it is one."""
-    sides = {item.value for item in line if isinstance(item, Word) and item.role == "picture"}
-    sides |= {item.value for item in line if isinstance(item, Word) and item.role == "time"}
+    markers = (item for item in line if isinstance(item, Word) and item.role in _MARKERS)
+    sides = {item.value for item in markers}
     return sides.pop() if len(sides) == 1 else ""  # type: ignore[return-value]
 
 
@@ -137,7 +134,7 @@ def _row(line: Sequence[Item], columns: dict[int, Spoken]) -> Iterator[Sentence]
     names = any(isinstance(item, Reference) for item in line)
     for item in line:
         column += _text(item) == "|"
-        if isinstance(item, Word) and item.role in ("picture", "time") and not names:
+        if isinstance(item, Word) and item.role in _MARKERS and not names:
             columns[column] = item.value  # type: ignore[assignment]
         described += isinstance(item, Reference) and bool(item.traits)
         sides.append(columns.get(column, "after" if described == 2 else ""))

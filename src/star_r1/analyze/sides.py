@@ -1,4 +1,4 @@
-"""Which of the two pictures each description in a sentence speaks of."""
+"""The items of a sentence -> which of the two pictures each description in it speaks of."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -9,7 +9,8 @@ from star_r1.analyze.words import Word
 Spoken: TypeAlias = Literal["before", "after", "both", ""]
 """The picture that a description speaks of; empty where the sentence does not say."""
 
-_VERBS: Final = frozenset(("past", "present", "become", "still", "link", "arrow", "move"))
+_POINTING: Final = frozenset(("from", "to", "become", "still", "arrow"))
+_VERBS: Final = frozenset(("past", "present", "link", "move"))
 
 
 def is_break(item: Item) -> bool:
@@ -59,7 +60,7 @@ class _Sides:
     def assign(self) -> list[Spoken]:
         pointed_reference: Spoken = ""
         for n, item in enumerate(self.items):
-            if is_description(item):
+            if isinstance(item, Reference) or is_description(item):
                 pointed = pointed_reference if isinstance(item, Reference) else self.pointed
                 self.sides[n] = pointed or self.led or self.tense or self.carry
                 if not pointed and self.carry:
@@ -68,23 +69,20 @@ class _Sides:
                 if not pointed:
                     self.open.append(n)
                 self.content = True
-            elif isinstance(item, Reference):
-                continue
             elif is_break(item):
-                if item.role == "but" or item.text == ";" or self.pointed == "before":
-                    self.pointed = ""
+                if item.role == "but" or (self.pointed == "before" and item.role == "mark"):
+                    self.pointed = ""  # "no longer red, blue", not "from red and small to ..."
                 if item.text not in ("(", "["):
                     pointed_reference = ""
                 self.begin()
             elif item.role in ("picture", "time"):
                 if pointed := self._mark(n, item):
                     self.pointed = pointed_reference = pointed
-            elif item.role in ("from", "to", "become", "still", "arrow"):
+            elif item.role in _POINTING:
                 self.pointed = pointed_reference = "before" if item.role == "from" else "after"
                 if item.role == "arrow":
                     self._point_back(n)
-                if item.role in _VERBS:
-                    self._verb()
+                self._verb()
             elif item.role in _VERBS:
                 self.pointed = pointed_reference = ""
                 self._verb()
@@ -96,10 +94,7 @@ class _Sides:
 
     def _tense(self, n: int, item: Word) -> None:
         if item.role == "past":
-            self.after_before = True
-            relative = n > 0 and getattr(self.items[n - 1], "text", "") in ("that", "which", "what")
-            told = (self.led or self.carry) == "after" and not relative
-            self.tense = "" if told else "before"
+            self.tense = "" if (self.led or self.carry) == "after" else "before"
         elif item.role == "present":
             self.tense = "after" if self.after_before else ""
 
@@ -128,7 +123,6 @@ class _Sides:
                     break
                 values |= role_at(self.items, place) == "value"
                 self.sides[place] = side
-                self.marked.add(place)
                 if reference:
                     break
             self.open = []
@@ -136,11 +130,8 @@ class _Sides:
         return side
 
     def _told(self, start: int, end: int) -> bool:
-        """Whether a description or colon stands between two markers."""
-        return any(
-            is_description(item) or text_at(self.items, n) in (":", "|", ",")
-            for n, item in enumerate(self.items[start + 1 : end], start + 1)
-        )
+        """Whether a description stands between two markers."""
+        return any(map(is_description, self.items[start + 1 : end]))
 
     def _follows(self, n: int) -> bool:
         """Whether a description follows before this part ends."""
@@ -161,4 +152,3 @@ class _Sides:
             if not is_description(item) or index or place in self.marked:
                 break
             self.sides[place] = "before"
-            self.after_before = True

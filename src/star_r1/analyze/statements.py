@@ -1,4 +1,4 @@
-"""The state while one sentence is read, and how statements enter it."""
+"""The state while one sentence is read; what it says goes through here into the facts."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -28,7 +28,11 @@ class Statements:
         pending: a verdict on what is named after it.
         judged: the last verdict.
         named: whether a subject was named.
-        changing: whether something is said to change, so that a value of no picture is the new one.
+        told: the phrase that named the last subject, the object it fitted, and whether that was
+            its first mention: "the metal one is object 8" takes it back.
+
+    The flags from ``changing`` on say what makes a value of no picture a new one; those of
+    ``begin_part`` hold up to a comma.
     """
 
     def __init__(self, story: Story, sentence: Sentence) -> None:
@@ -44,11 +48,11 @@ class Statements:
         self.inside: Indices | None = None
         self.pending: Verdict = ""
         self.judged: Verdict = ""
-        self.named = self.changing = False
-        self.instead = False  # what is found next stands for the subject
-        self.corrects = False
-        self.taken = False  # something has taken the place of what the text spoke of
-        self.told: tuple[Reference, int, bool] | None = None  # the last phrase, and what it named
+        self.named = False
+        self.told: tuple[Reference, int, bool] | None = None
+        self.changing = False  # "changed"
+        self.instead = False  # "in its place": what is found next stands for the subject
+        self.corrects = False  # "wait"
         self.contrast = False  # "no longer a cube": what follows "but" is new
         self.begin_part()
 
@@ -56,11 +60,11 @@ class Statements:
         """Forget what holds only up to a comma."""
         self.connected = False  # a verb or marker stands before what comes
         self.hushed = False  # what comes is not said
-        self.negated = False
+        self.negated = False  # "not"
         self.exists = False  # "there is"
         self.placed = False  # a place was told
-        self.excepting = False
-        self.likewise = False
+        self.excepting = False  # "except": all are the same but what comes
+        self.likewise = False  # "too": as what was judged before
 
     @property
     def target(self) -> Indices:

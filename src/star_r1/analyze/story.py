@@ -1,4 +1,4 @@
-"""Follows a reasoning from sentence to sentence: which objects it is about."""
+"""The sentences so far -> what the next may refer to: the object of its item, "it", "both"."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -134,8 +134,6 @@ class Story:
 
     def agreement(self, phrase: Reference, index: int) -> float:
         """The share of its traits that an object had, as far as text or question tell them."""
-        if index < 0:
-            return 0.0
         same = sum(self.facts.was(index, name) == value for name, value in phrase.traits.items())
         return same / len(phrase.traits)
 

@@ -1,4 +1,4 @@
-"""What stands around an item in its sentence."""
+"""An item of a sentence -> what its neighbours say of it: subject, landmark, measure, scope."""
 
 from collections.abc import Sequence
 from typing import Final

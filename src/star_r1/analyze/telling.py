@@ -151,7 +151,6 @@ def _connect(said: Statements, n: int, word: Word) -> None:
     said.connected = True
     said.contrast |= word.role == "from"
     if word.value == "both" and said.phase != "open" and not said.hushed:
-        said.verb()
         said.judge(said.target, "same", ("",))  # "appears in both pictures"
     if word.role == "to" and role_at(said.items, n - 1) == "reference":
         said.verb()  # "I match object 3 to ..."

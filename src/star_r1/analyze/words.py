@@ -1,4 +1,4 @@
-"""The words that the reader of reasonings knows, by the part they play in a sentence."""
+"""A vocabulary -> the words that the reader of reasonings knows, each by the part it plays."""
 
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -161,7 +161,7 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("time", "finally", value="after"),
     **_all("time", "now, final, currently, after, afterwards, at the end", value="after"),
     **_all("past", "was, were, had been, used to be, had"),
-    **_all("present", "shows, shows up, ends up, comes, lies, placed, appearing"),
+    **_all("present", "shows, shows up, ends up, comes, placed, appearing"),
     **_all("present", "find it, found it, see it"),
     **_all("present", "found, visible, located, sits, stands, lies, standing, sitting, seen"),
     **_all("present", "is, are, looks, look, appears, appear, has, have, seems, seem"),
@@ -220,10 +220,11 @@ _PLAIN: Final[dict[str, Meaning]] = {
     **_all("exist", "there should be, there would be, i can see, i can find"),
     **_all("exist", "there is, there's, there are, i see, we see, see, we have, i find, find"),
     **_all(
-        "nor", "nor, neither, likewise, same goes for, the same goes for, so has, so is, so does"
+        "nor", "nor, nor has, nor is, nor does, nor did, neither, neither has, neither is, likewise"
     ),
+    **_all("nor", "so has, so is, so does, same goes for, the same goes for"),
     **_all("also", "too, also, as well"),
-    **_all("and", "and, &, as well as, plus, or"),
+    **_all("and", "and, as well as, plus, or"),
     **_all("but", "but, while, whereas, though, although, however, because, so, since, then"),
     **_all("article", "as for, as to, as"),
     **_all("article", "look at, looking at, looks at"),
