@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.patience import patience
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
@@ -90,6 +91,16 @@ def test_an_empty_completion_without_a_status_is_empty(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "completion": " "}\n{"id": "b", "completion": "none"}\n')
     found = read_completions(path, {"a", "b"})
     assert [own.status for (own,) in found.values()] == ["empty", "answered"]
+
+
+def test_a_row_may_have_any_number_of_completions(tmp_path: Path) -> None:
+    many = 60_000
+    path = tmp_path / "p.jsonl"
+    lines = (f'{{"id": "a", "completion": "", "number": {n}}}\n' for n in reversed(range(many)))
+    path.write_text("".join(lines))
+    with patience():
+        found = read_completions(path)
+    assert [one.number for one in found["a"]] == list(range(many))
 
 
 def test_all_broken_lines_are_counted_and_twenty_named(tmp_path: Path) -> None:

@@ -100,24 +100,22 @@ def read_completions(
             should; an id is not ``known``, or one of its completions is repeated. All are named.
         UserError: the file cannot be read.
     """
-    found: dict[str, list[Completion]] = {}
+    found: dict[str, dict[int, Completion]] = {}
     faults: list[str] = []
     for number, line in _lines(path):
         try:
             completion = read_line(line)
             if known is not None and completion.id not in known:
                 raise ValueError(unknown(completion.id))
-            here = found.setdefault(completion.id, [])
-            if any(completion.number == other.number for other in here):
+            here = found.setdefault(completion.id, {})
+            if completion.number in here:
                 raise ValueError(repeated(completion.id, completion.number))
-            here.append(completion)
+            here[completion.number] = completion
         except ValueError as error:
             faults.append(f"{path}:{number}: {error}")
     if faults:
         raise BrokenLines(path, faults)
-    for completions in found.values():
-        completions.sort(key=lambda completion: completion.number)
-    return found
+    return {id: [here[number] for number in sorted(here)] for id, here in found.items()}
 
 
 def unknown(id: str) -> str:
