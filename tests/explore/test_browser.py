@@ -218,6 +218,38 @@ def test_an_object_lights_up_everywhere(visit: Any, data_folder: Path) -> None:
     assert lit()["rows"] == {first}
 
 
+def test_no_label_covers_another(visit: Any) -> None:
+    page = visit("one")
+    measured = page.evaluate(
+        """async () => {
+          const found = [];
+          for (let place = 0; place < StarR1.index.ids.length; place++) {
+            const row = await StarR1.row(place);
+            for (const which of [0, 1]) {
+              const options = { changed: new Set(), linked: true, alt: () => '' };
+              const picture = StarR1.detail.picture(row, which, options);
+              const read = (circle) => ['cx', 'cy', 'r'].map((name) => +circle.getAttribute(name));
+              found.push([row.pictures[which], [...picture.querySelectorAll('circle')].map(read)]);
+            }
+          }
+          return found;
+        }"""
+    )
+    moved = 0
+    for picture, circles in measured:
+        for n, (x, y, radius) in enumerate(circles):
+            assert radius - 1e-9 <= x <= picture["width"] - radius + 1e-9
+            assert radius - 1e-9 <= y <= picture["height"] - radius + 1e-9
+            assert all(np.hypot(x - ox, y - oy) > 2 * radius for ox, oy, _ in circles[:n])
+        labels = list(picture["labels"].values())
+        moved += any(
+            np.hypot(a[0] - b[0], a[1] - b[1]) < 1.5 * circles[0][2]
+            for n, a in enumerate(labels)
+            for b in labels[:n]
+        )
+    assert moved > 0
+
+
 def test_the_keyboard_alone_goes_everywhere(visit: Any) -> None:
     page = visit("one")
     ids = index_of(page)["ids"]
@@ -574,6 +606,9 @@ def test_hostile_completions_stay_text(visit: Any) -> None:
             text = page.text_content("pre")
             assert "</script><script>window.hacked = 1</script>" in text
             assert "\0" in text or "\ufffd" in text
+            # A mark of direction in an item does not turn what the page says of it.
+            assert "\u202e" in page.text_content(".chips bdi >> nth=0")
+            assert page.text_content(".chips li >> nth=0").endswith("invalid item")
         if place == 2:
             assert "more items" in page.text_content(".chips >> nth=0")
         if place == 4:

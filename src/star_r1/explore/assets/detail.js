@@ -12,6 +12,23 @@
     }, String(index));
   }
 
+  /** Move labels apart until none covers another, as far as they stay in the picture. */
+  function spread(places, gap, [width, height], radius) {
+    const within = (value, size) => Math.max(radius, Math.min(size - radius, value));
+    for (let round = 0; round < 30; round++) {
+      places.forEach((a, i) => places.slice(0, i).forEach((b) => {
+        const [dx, dy] = a.x === b.x && a.y === b.y ? [1, 0] : [a.x - b.x, a.y - b.y];
+        const push = (gap / Math.hypot(dx, dy) - 1) / 2;
+        if (push <= 0) return;
+        a.x = within(a.x + push * dx, width);
+        a.y = within(a.y + push * dy, height);
+        b.x = within(b.x - push * dx, width);
+        b.y = within(b.y - push * dy, height);
+      }));
+    }
+    return places;
+  }
+
   /**
    * One picture with the outlines of its objects and their labels.
    * options: changed (indices in red), linked (whether its objects can be pointed at), alt.
@@ -23,6 +40,10 @@
     const radius = data.width / 38; // as in the report
     const seen = data.outlines && options.linked ? Object.keys(data.outlines) : [];
     const look = (index) => describe(row.objects[index][which ? 'after' : 'before']);
+    const places = spread(
+      seen.map((index) => data.labels[index]).map(([x, y]) => ({ x, y: y - radius / 2 })),
+      2.5 * radius, // on a phone they are larger: see style.css
+      [data.width, data.height], radius);
     const overlay = seen.length > 0 && StarR1.highlight.rove(el('svg', {
       viewBox: `0 0 ${data.width} ${data.height}`, role: 'group',
       'aria-label': `Objects in the picture ${name.toLowerCase()}`,
@@ -31,16 +52,12 @@
       d: data.outlines[index], class: 'outline', 'data-object': index, role: 'button',
       'aria-label': `${index}: ${look(index)}`,
     })),
-    seen.map((index) => {
-      const [x, y] = data.labels[index];
-      const place = { x, y: Math.max(y - radius / 2, radius) };
-      return el('g', {
-        class: `label${options.changed.has(Number(index)) ? ' changed' : ''}`,
-        'data-object': index, 'aria-hidden': 'true',
-      },
-      el('circle', { cx: place.x, cy: place.y, r: radius }),
-      el('text', { ...place, 'font-size': 1.5 * radius }, index));
-    })), 'path');
+    seen.map((index, i) => el('g', {
+      class: `label${options.changed.has(Number(index)) ? ' changed' : ''}`,
+      'data-object': index, 'aria-hidden': 'true',
+    },
+    el('circle', { cx: places[i].x, cy: places[i].y, r: radius }),
+    el('text', { ...places[i], 'font-size': 1.5 * radius }, index)))), 'path');
     const frame = el('div', { class: 'frame' },
       el('img', {
         src: data.file, width: data.width, height: data.height, alt: options.alt(which),
@@ -136,7 +153,7 @@
       if (!match) return el('td', {}, badge('missed', 'wrong'));
       if (match.tier === 'exact') return el('td', {}, badge('exact', 'exact'));
       return el('td', {}, badge(FATES[match.tier], match.tier),
-        el('span', { class: 'muted small' }, ` ${match.by}`));
+        el('span', { class: 'muted small' }, ' ', el('bdi', {}, match.by)));
     };
     return el('div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': 'True changes' },
       el('table', { class: 'truth' }, el('caption', {}, 'True changes'),
@@ -171,7 +188,7 @@
         const kind = item.kind && named(StarR1.index.kinds, item.kind);
         return el('li', {
           class: item.fate, 'data-object': item.index, title: kind && kind.meaning,
-        }, item.text, ' · ', kind ? kind.name : FATES[item.fate]);
+        }, el('bdi', {}, item.text), ' · ', kind ? kind.name : FATES[item.fate]);
       }),
       completion.more > 0 && el('li', {}, `and ${StarR1.count(completion.more, 'more item')}`),
       !completion.items.length && el('li', {}, 'no prediction'));
