@@ -478,3 +478,18 @@ def test_a_folder_named_twice_is_read_once(data_folder: Path, tmp_path: Path) ->
     read = read_lines({"a": [run, run], "b": [run]})
     assert read["a"][0] is read["a"][1] is read["b"][0]
     assert len(pair_up(read)) == 2
+
+
+def test_data_of_several_runs_are_read_once(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {name: [write_run(tmp_path / name, data_folder, half)] for name in "abc"}
+    opened: list[Path] = []
+
+    def read(folder: Path, columns: Sequence[str]) -> Any:
+        opened.append(folder)
+        return read_columns(folder, columns)
+
+    monkeypatch.setattr("star_r1.data.dataset.read_columns", read)
+    read_lines(runs)
+    assert opened == [data_folder]

@@ -69,7 +69,8 @@ def read_lines(lines: Mapping[str, Sequence[Path]]) -> dict[str, tuple[JudgedRun
             they are not those that it was evaluated on.
     """
     runs = {folder: read_finished(folder) for folders in lines.values() for folder in folders}
-    data = {run.about["data"]: _Data(run) for run in reversed(runs.values())}
+    firsts = {run.about["data"]: run for run in reversed(runs.values())}
+    data = {folder: _Data(run) for folder, run in firsts.items()}
     with progress("Judging", sum(run.about["n"] for run in runs.values()), "rows") as advance:
         rows = {
             folder: _judge_run(run, data[run.about["data"]], advance)
