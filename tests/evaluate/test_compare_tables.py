@@ -113,6 +113,13 @@ def test_markdown_and_latex_escape_names(comparison: Comparison) -> None:
         assert rule in latex
 
 
+def test_numbers_of_the_paper_get_no_digit_that_it_did_not_give(comparison: Comparison) -> None:
+    markdown = to_text(comparison, "markdown")
+    for row in ("*Qwen2.5-VL-7B, paper* | 1.5 reported", "without the attribute tier* | 56.8"):
+        assert row in markdown
+    assert "0.40 reported" in markdown
+
+
 def test_csv_has_a_line_for_each_estimate(comparison: Comparison) -> None:
     rows = list(csv.DictReader(io.StringIO(to_text(comparison, "csv"))))
     kinds = [row["kind"] for row in rows]

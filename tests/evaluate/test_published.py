@@ -22,6 +22,7 @@ def test_entries_are_well_formed(entry: Published) -> None:
     assert entry.status in get_args(Status)
     assert 0 < entry.value < (5 if entry.metric in COUNTS else 1)
     assert entry.note or entry.status != "inferred"
+    assert not entry.shown or float(entry.shown) == entry.value
 
 
 def test_no_number_is_there_twice() -> None:

@@ -160,7 +160,7 @@ def _quote(entries: Sequence[Published], model: str, metric: str, group: str) ->
     """A number of the paper, with its status; empty where it is not known."""
     for entry in entries:
         if (entry.model, entry.metric, entry.group) == (model, metric, group):
-            return Cell((_number(metric, entry.value), entry.status))
+            return Cell((entry.shown or _number(metric, entry.value), entry.status))
     return Cell()
 
 
