@@ -91,11 +91,11 @@ def _read_unchanged(run: Evaluation, advance: Callable[[], None]) -> list[list[R
         advance()
     # The data's folder may hold another dataset by now: the ids would fit, and nothing else.
     now = fmean(fmean(one.right for one in row) for row in rows) if rows else 0.0
-    before = run.scores["overall"]["tacc"]["value"]
-    if len(rows) != run.about["n"] or before is None or abs(before - now) > 1e-9:
+    before = run.scores["overall"]["tacc"]["value"] or 0.0
+    if len(rows) != run.about["n"] or abs(before - now) > 1e-9:
         raise UserError(
             f"{run.folder}: {len(rows)} rows of TAcc {now:.4f}, its metrics.json is of "
-            f"{run.about['n']} of {before}; these are not the data or answers of then: "
+            f"{run.about['n']} of {before:.4f}; these are not the data or answers of then: "
             "evaluate it again"
         )
     return rows

@@ -10,6 +10,7 @@ from star_r1.analyze.along import CURVES
 from star_r1.analyze.labelled import FIELDS
 from star_r1.analyze.summary import PAPER, SHARES
 from star_r1.evaluate.tables import Cell, Row, Table, to_terminal
+from star_r1.metrics import POPULATIONS
 from star_r1.tvr.vocabulary import ATTRIBUTES
 
 _GROUPS: Final = ("overall", "id", "ood")
@@ -35,7 +36,8 @@ _STEPS: Final = 8
 def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
     """Print what ``analyze`` found: the lines side by side, then the trainings."""
     lines, trainings = analysis["lines"], analysis["trainings"]
-    tables = [_what(lines), _errors(lines), _by_length(lines)] if lines else []
+    makers = (_what, _by_attribute, _by_group, _by_length) if lines else ()
+    tables = [make(lines) for make in makers]
     tables += [_judge(name, line["judge"]) for name, line in lines.items() if "judge" in line]
     tables += [_curves(name, steps) for name, steps in trainings.items()]
     for table in tables:
@@ -63,22 +65,42 @@ def _what(lines: Mapping[str, Any]) -> Table:
     return Table("What the reasonings do", tuple(_NAMES[group] for group in _GROUPS), tuple(rows))
 
 
-def _errors(lines: Mapping[str, Any]) -> Table:
-    attributes = (*ATTRIBUTES, "position")
+def _by_attribute(lines: Mapping[str, Any]) -> Table:
+    parts = {attribute: ("overall", attribute) for attribute in (*ATTRIBUTES, "position")}
+    return _errors("Errors an answer, by attribute", lines, parts)
+
+
+def _by_group(lines: Mapping[str, Any]) -> Table:
+    groups = dict.fromkeys(group for found in lines.values() for group in found["groups"])
+    parts = {
+        _population(group) if group in POPULATIONS else group: (group, "all")
+        for group in groups
+        if group not in _GROUPS
+    }
+    return _errors("Errors an answer, by view and number of objects", lines, parts)
+
+
+def _population(group: str) -> str:
+    return group.removeprefix("objects_").replace("_", "-") + " objects"
+
+
+def _errors(title: str, lines: Mapping[str, Any], parts: Mapping[str, tuple[str, str]]) -> Table:
+    """Invented and missed changes; ``parts``: name -> group and attribute, shown where known."""
     kinds = ("invented", "missed")
-    shown = [
-        attribute
-        for attribute in attributes
-        if any(found["groups"]["overall"][f"missed_{attribute}"]["n"] for found in lines.values())
-    ]
     rows = []
-    for attribute in shown:
-        rows.append(Row(attribute, (Cell(), Cell()), "heading"))
-        for line, found in lines.items():
-            group = found["groups"]["overall"]
-            cells = (_cell(group[f"{kind}_{attribute}"], kind) for kind in kinds)
-            rows.append(Row(line, tuple(cells)))
-    return Table("Errors an answer, by attribute", kinds, tuple(rows))
+    for name, (group, attribute) in parts.items():
+        known = {
+            line: cells
+            for line, found in lines.items()
+            if (cells := found["groups"].get(group, {})) and cells[f"missed_{attribute}"]["n"]
+        }
+        if not known:
+            continue
+        rows.append(Row(name, (Cell(), Cell()), "heading"))
+        for line, cells in known.items():
+            shown = (_cell(cells[f"{kind}_{attribute}"], kind) for kind in kinds)
+            rows.append(Row(line, tuple(shown)))
+    return Table(title, kinds, tuple(rows))
 
 
 def _by_length(lines: Mapping[str, Any]) -> Table:

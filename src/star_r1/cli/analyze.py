@@ -36,7 +36,7 @@ def analyze(
         ),
     ] = None,
     judged: Annotated[
-        int, typer.Option(help="Reasonings a run, at most, that the judge reads.", min=1)
+        int, typer.Option(help="Reasonings of a line, at most, that the judge reads.", min=1)
     ] = 100,
     seed: Seed = 0,
 ) -> None:
