@@ -39,7 +39,8 @@
       el('dl', { class: 'meanings' }, [...index.outcomes, ...index.kinds].map((kind) =>
         el('div', {}, el('dt', {}, kind.name), el('dd', {}, kind.meaning)))),
       el('p', { class: 'muted' },
-        'Where a run has several completions of a sample, filters and marks go by the first one.'));
+        'Where a run has several completions of a sample, filters and marks go by the first one; '
+        + 'the share of right answers is over all.'));
   }
 
   /** After a filter changed: count, list, and a current sample that is among those shown. */
@@ -56,8 +57,9 @@
       let right = 0;
       let asked = 0;
       for (const place of places) {
-        right += run.outcome[place] === 0;
-        asked += run.outcome[place] >= 0;
+        if (!run.of[place]) continue;
+        right += run.right[place] / run.of[place]; // as TAcc
+        asked += 1;
       }
       return el('div', {}, el('dt', {}, run.name),
         el('dd', {}, asked ? `${StarR1.percent(right / asked)} right` : '–'));
@@ -188,7 +190,7 @@
       l: () => setLabels(document.body.classList.contains('bare')),
       p: () => setMode(!playing),
       '?': () => at('help').showModal(),
-      Escape: () => light.hold(null),
+      Escape: () => (playing ? game.release() : light.hold(null)),
       '/': () => {
         if (playing) return;
         at('filters-box').open = true;

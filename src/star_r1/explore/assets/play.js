@@ -194,6 +194,13 @@
       showBuilder();
     }
 
+    /** No object is chosen any more. */
+    function release() {
+      chosen = null;
+      light.keep(null);
+      showBuilder();
+    }
+
     /** A digit was typed: the tab key goes on from there to what the object may have become. */
     function type(digit) {
       choose(digit);
@@ -250,6 +257,7 @@
     function showAnswer() {
       const done = answer();
       if (done) {
+        const last = position === questions.length - 1;
         const serves = (text) => row.changes.some((c) => score.accepts(c, score.parse(text)));
         part('answer').replaceChildren(
           el('h3', {}, 'True changes'),
@@ -259,8 +267,9 @@
           el('ul', { class: 'chips' }, done.items.map((text) => el('li', {
             class: serves(text) ? 'exact' : 'wrong', 'data-object': score.parse(text).index,
           }, text, serves(text) ? ' · right' : ' · wrong')), !done.items.length && el('li', {}, 'none')),
-          el('p', {}, el('button', { type: 'button', class: 'primary', id: 'go-on', click: () => step(1) },
-            'Next question')));
+          el('p', {}, el('button', {
+            type: 'button', class: 'primary', id: 'go-on', click: last ? download : () => step(1),
+          }, last ? 'The last question: save answers' : 'Next question')));
         return;
       }
       const items = draft();
@@ -342,7 +351,7 @@
     }
 
     return {
-      enter, step, type,
+      enter, step, type, release,
       toHash: (parameters) => {
         parameters.set('play', String(seed));
         parameters.set('at', String(position + 1));
@@ -350,5 +359,5 @@
     };
   }
 
-  StarR1.play = { make, order, toFile };
+  StarR1.play = { make, order };
 })();

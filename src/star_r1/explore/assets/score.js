@@ -102,5 +102,5 @@
     return { index: Number(index), attribute, value: value.join('.') };
   }
 
-  StarR1.score = { judge, metrics, parse, sameChanges, accepts };
+  StarR1.score = { judge, metrics, parse, accepts };
 })();
