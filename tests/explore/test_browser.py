@@ -636,6 +636,7 @@ def test_hostile_completions_stay_text(visit: Any) -> None:
 def test_a_phone_scrolls_down_only(name: str, visit: Any) -> None:
     page = visit(name, **PHONE)
     page.wait_for_selector("#sample-id")
+    assert "→" in page.locator("#detail .objects").aria_snapshot()  # said, where it is not shown
     for hash in ("", "#play=1"):
         page.goto(page.url.split("#")[0] + hash)
         page.wait_for_timeout(200)
