@@ -95,7 +95,7 @@ class Numbers:
             and not (before == "," and words[place + 1].attribute == "shape")  # "1 cylinder"
         ):
             return True  # "5 cyan, 3 metal"
-        if before_role == "mark" and after in (":", "="):
+        if before_role == "mark" and after in (":", "=", "-", "–", "—"):
             return role_at(words, place + 2) != "number"
         if before_role in ("same", "changed") and (after_role in _BREAKS or after_role == "number"):
             return True

@@ -63,7 +63,7 @@ def _refer_by_index(said: Statements, n: int, reference: Reference, side: Spoken
         said.pending, said.group = "", []
     starts = text_at(said.items, n + 1) in ("that", "which", "who", ":") or said.likewise
     starts |= role_at(said.items, n + 1) in VERBS or role_at(said.items, n + 2) == "arrow"
-    if telling and said.subject and said.named and not said.pending and not starts:
+    if telling and said.subject and said.named and not starts:
         return  # "object 3 looks like object 5"
     said.add(reference.indices)
     if reference.traits:
