@@ -1,5 +1,6 @@
 """Crews beside this process; that they leave no trace in the bytes is tested in test_build.py."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from star_r1.data.build import build
 from star_r1.data.settings import Settings
+from star_r1.data.workers import open_pool
 from star_r1.errors import UserError
 from star_r1.tvr import SceneRules
 from star_r1.tvr.vocabulary import Vocabulary
@@ -78,3 +80,11 @@ def test_a_lost_machine_leaves_no_trace(
     assert {p.name: p.read_bytes() for p in out.rglob("*.*") if p.is_file()} == {
         p.name: p.read_bytes() for p in (tmp_path / "straight").rglob("*.*") if p.is_file()
     }
+
+
+def test_ctrl_c_does_not_reach_processes_that_are_being_started() -> None:
+    """Nor those that work, which ignore it; the thread that started them gets it as before."""
+    with open_pool(2) as pool:
+        blocked = [pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()) for _ in range(4)]
+        assert all(signal.SIGINT in one.result() for one in blocked)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

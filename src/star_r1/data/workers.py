@@ -87,6 +87,7 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
     try:
+        _start_all(pool, workers)
         yield pool
     except BrokenProcessPool:
         raise UserError(
@@ -96,6 +97,20 @@ def open_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _start_all(pool: ProcessPoolExecutor, workers: int) -> None:
+    """Start the processes without Ctrl-C reaching them before they ignore it.
+
+    They are busy with imports for a second or two, and would print tracebacks. A process does not
+    receive what the thread that started it blocks.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(workers):
+            pool.submit(stopped)  # each starts one, while none is idle
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stopped() -> bool:
