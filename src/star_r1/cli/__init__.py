@@ -41,17 +41,15 @@ _EXTRA: Final = {
 """Package -> the extra of star-r1 that installs it."""
 
 _RESUMABLE: Final = (
-    *(
-        "generate",
-        "import",
-        "export",
-        "train",
-        "pretrain",
-        "evaluate",
-        "analyze",
-        "explore",
-        "demo",
-    ),
+    "generate",
+    "import",
+    "export",
+    "train",
+    "pretrain",
+    "evaluate",
+    "analyze",
+    "explore",
+    "demo",
 )
 """Commands that go on from what is finished when they are called again."""
 

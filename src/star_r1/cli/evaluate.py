@@ -199,7 +199,7 @@ def _print_record(record: Mapping[str, Any]) -> None:
             for status, n in answers.items()
             if status != "malformed" and n
         )
-        print(f"completions: {counts}; {answers['malformed']:.1%} are malformed")
+        print(f"completions: {counts or 'none'}; {answers['malformed']:.1%} are malformed")
 
 
 def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,8 +13,7 @@ from star_r1.data.export import Exported, as_texts, fingerprint, write_readme
 from star_r1.data.export_engines import read_rows, write_parquet
 from star_r1.data.intake import claim
 from star_r1.files import write_atomic
-from star_r1.metrics import COUNTS, METRICS
-from star_r1.tvr.vocabulary import ATTRIBUTES
+from star_r1.metrics import ALL_METRICS, COUNTS, METRICS
 
 FEATURES: Final = Features(
     {
@@ -88,8 +87,7 @@ def _convert(index: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _yaml(moves: bool) -> str:
     """The task; one metric more where objects move."""
-    after = METRICS.index(ATTRIBUTES[-1]) + 1
-    names = (*METRICS[:after], *(["position"] if moves else []), *METRICS[after:])
+    names = ALL_METRICS if moves else METRICS
     metrics = "".join(
         f"  - metric: {name}\n    aggregation: !function utils.aggregate\n"
         f"    higher_is_better: {'false' if name in COUNTS else 'true'}\n"
