@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tests.tiny import make_tiny, write_tokenizer
 from transformers import (
     AutoTokenizer,
@@ -146,6 +147,21 @@ def test_says_what_became_of_a_row_and_counts_its_tokens(
         assert said.key == f"key of {said.id}"
         assert said.status in (("answered", "empty") if ended else ("cut_off", "answered"))
         assert said.prompt_tokens > 20
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_adapter_may_lack_a_processor(model_folder: Path, tmp_path: Path, saved: bool) -> None:
+    """Then it is that of its base; its own comes first."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(load_model(str(model_folder)), config).save_pretrained(tmp_path)
+    if saved:
+        own = load_processor(str(model_folder))
+        own.chat_template += "Think twice."
+        own.save_pretrained(tmp_path)
+    base, local = (LocalModel.load(str(folder)) for folder in (model_folder, tmp_path))
+    assert base.identity["weights"] != local.identity["weights"]
+    assert (base.identity["processor"] != local.identity["processor"]) == saved
 
 
 def test_a_lack_of_memory_names_the_flag(model: Any, processor: Any, rows: Any) -> None:
