@@ -169,8 +169,19 @@ def test_a_lack_of_memory_names_the_flag(model: Any, processor: Any, rows: Any) 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     model.lm_head.register_forward_pre_hook(fill_up)
-    with pytest.raises(UserError, match="--batch-size 16: the GPU's memory does not suffice"):
-        complete(model, processor, rows, batch_size=16)
+    for batch_size, way_out in ((16, "give a smaller one"), (1, "take a larger GPU")):
+        says = f"--batch-size {batch_size}: the GPU's memory does not suffice; {way_out}"
+        with pytest.raises(UserError, match=says):
+            complete(model, processor, rows, batch_size=batch_size)
+
+
+def test_a_model_too_large_for_the_gpu(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def move(module: Any, device: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(torch.nn.Module, "to", move)
+    with pytest.raises(UserError, match="too large for the GPU's memory; serve it on several by"):
+        LocalModel.load(str(model_folder))
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,17 @@ class LocalModel:
                 that tokens are drawn from. ``seed``: of the draws.
 
         Raises:
-            UserError: it does not load.
+            UserError: it does not load, or is too large for the GPU.
         """
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model = load_model(name_or_path, dtype).to(device)
+        try:
+            model = load_model(name_or_path, dtype).to(device)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"model {name_or_path!r}: too large for the GPU's memory; serve it on several by "
+                "vLLM, and ask it as endpoint:NAME"
+            ) from None
         return cls(model, load_processor(_with_processor(name_or_path)), **settings)
 
     @property
@@ -124,9 +130,10 @@ class LocalModel:
             try:
                 yield from write([questions[i] for i in chosen], [prompts[i] for i in chosen])
             except torch.OutOfMemoryError:
+                way_out = "give a smaller one" if self.batch_size > 1 else "take a larger GPU"
                 raise UserError(
-                    f"--batch-size {self.batch_size}: the GPU's memory does not suffice; give a "
-                    "smaller one, the same command goes on from what is finished"
+                    f"--batch-size {self.batch_size}: the GPU's memory does not suffice; "
+                    f"{way_out}, and the same command goes on from what is finished"
                 ) from None
 
     def _prompt(self, question: Question) -> str:
