@@ -38,14 +38,15 @@ def test_labels_are_compared_as_they_are(tmp_path: Path) -> None:
         "view": "left",
         "initial": [[3, "small gray rubber cube"], [4, "large red glass sphere"]],
         "truth": "3.material.metal",
-        "completion": "<think>4: same\n3: rubber -> metal</think><answer>none</answer>",
+        "completion": "\u2028<think>4: same\n3: rubber -> metal</think><answer>none</answer>",
         "mentioned": [3, 4],
         "compared": [3],
         "corresponding": [4],
         "stated": ["3.material.metal", "4.color.blue"],
     }
     path = tmp_path / "labels"
-    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "b-1"}))
+    other = json.dumps({**row, "id": "b-1"}, ensure_ascii=False)
+    path.write_text(json.dumps(row) + "\n" + other + "\n", "utf-8")
     (labelled,) = read_labelled(path, "b-")
     assert labelled.id == "b-1"
     assert [thing.index for thing in labelled.sample.initial.visible] == [3, 4]
@@ -64,6 +65,7 @@ def test_labels_are_compared_as_they_are(tmp_path: Path) -> None:
         ("{", ":1: no labelled"),
         ('{"id": 3}', ":1: no labelled"),
         ('{"id": "a"}', ":1: no labelled"),
+        ("\n" + "[" * 100_000, ":2: no labelled"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -48,16 +48,18 @@ def read_labelled(path: Path, prefix: str = "") -> list[Labelled]:
         UserError: the file cannot be read, or a line is no such object.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # texts may hold other line ends
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}; give a file of labelled completions") from None
     found = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             if row["id"].startswith(prefix):
                 found.append(_labelled(row))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}:{number}: no labelled completion ({error})") from None
     return found
 
