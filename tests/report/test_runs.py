@@ -106,3 +106,11 @@ def test_a_training_says_where_its_data_are(tmp_path: Path) -> None:
     assert read_runs([tmp_path])[1][0].data is None
     (tmp_path / "training.json").write_text('{"data": {"path": "/somewhere/pairs"}}')
     assert read_runs([tmp_path])[1][0].data == Path("/somewhere/pairs")
+
+
+@pytest.mark.parametrize("about", ["[]", '{"data": []}', '{"data": {"path": 3}}', "{"])
+def test_a_training_may_not_say_where_its_data_are(tmp_path: Path, about: str) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "reward": 1.5}\n')
+    (tmp_path / "training.json").write_text(about)
+    _, (training,) = read_runs([tmp_path])
+    assert training.data is None

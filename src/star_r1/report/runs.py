@@ -71,8 +71,11 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Evaluation], list[Training]
 
 def _read_training(folder: Path) -> Training:
     curves = _read_curves(folder / "log.jsonl")
-    path = read_record(folder).get("data", {}).get("path")
-    return Training(folder.resolve().name, folder, curves, Path(path) if path else None)
+    about = read_record(folder).get("data")
+    path = about.get("path") if isinstance(about, dict) else None
+    return Training(
+        folder.resolve().name, folder, curves, Path(path) if isinstance(path, str) else None
+    )
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:
