@@ -1,5 +1,6 @@
 """Endpoints through the real client, against a server that misbehaves on purpose."""
 
+import asyncio
 import base64
 import json
 import os
@@ -619,6 +620,56 @@ def test_reasoning_that_comes_apart(serve: Serve, questions: list[Question]) -> 
     (done,) = predict(questions[:1]).values()
     assert done.text == right_answer(hash_of(questions[0]))
     assert done.status == "answered"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            [{"type": "text", "text": "<answer>2.co"}, {"type": "text", "text": "lor.red"}],
+            "<answer>2.color.red",
+        ),
+        ([], ""),
+    ],
+)
+def test_content_in_parts(
+    serve: Serve, questions: list[Question], content: list[Any], text: str
+) -> None:
+    serve(always("right"), answer=lambda _: content)
+    (done,) = predict(questions[:1]).values()
+    assert (done.text, done.status) == (text, "answered" if text else "empty")
+
+
+@pytest.mark.parametrize(
+    "content", [["text"], [{"type": "text"}], [{"type": "image", "text": "a"}], [{"text": "a"}]]
+)
+def test_content_that_is_no_text_is_not_made_one(
+    serve: Serve, questions: list[Question], content: list[Any]
+) -> None:
+    serve(always("right"), answer=lambda _: content)
+    (done,) = predict(questions[:1], retries=0).values()
+    assert done.status == "failed"
+    assert "content is " in str(done.error)
+
+
+def test_inside_an_event_loop_as_in_a_notebook(serve: Serve, questions: list[Question]) -> None:
+    async def cell() -> dict[str, Completion]:
+        return predict(questions)
+
+    async def left_early() -> Completion:
+        answers = Endpoint("m", **QUICK).predict(questions)
+        first = next(answers)
+        answers.close()
+        return first
+
+    server = serve(always("right"))
+    straight = predict(questions)
+    assert asyncio.run(cell()) == straight
+    first = asyncio.run(left_early())
+    assert first == straight[first.id]
+    server.refuse = lambda body, headers: (401, {}, {})
+    with pytest.raises(UserError, match="refuses the key"):
+        asyncio.run(cell())
 
 
 NAMES = (

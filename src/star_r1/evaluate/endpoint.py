@@ -4,7 +4,8 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final, Literal, TypeAlias
@@ -114,6 +115,13 @@ class Endpoint:
             UserError: the endpoint cannot be reached, refuses the key, does not know the model,
                 or fails at ``GIVE_UP_AFTER`` questions in a row that did not fail before.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._predict(questions)
+        return _elsewhere(self._predict(questions))  # a notebook's loop is running in this thread
+
+    def _predict(self, questions: Sequence[Question]) -> Generator[Completion, None, None]:
         with asyncio.Runner() as runner:
             crew = Crew(self, ((question, n) for question in questions for n in question.numbers))
             crew.watch(runner.get_loop())
@@ -212,9 +220,7 @@ class Endpoint:
         except (AttributeError, LookupError, TypeError):
             said = answer if isinstance(answer, str) else getattr(answer, "error", None)
             raise ValueError(f"no choice in it: {_said(said) if said else answer}") from None
-        if content is not None and not isinstance(content, str):
-            raise ValueError(f"content is {content!r}")
-        text = content or ""
+        text = _text(content)
         finish = getattr(choice, "finish_reason", None)
         refusal = getattr(message, "refusal", None)
         if finish == "content_filter" or (refusal and not text):
@@ -335,6 +341,29 @@ def _read_environment() -> tuple[str, str]:
         raise UserError("OPENAI_API_KEY holds a character that no key has; copy it again")
     # Servers of one's own seldom ask for a key, but the client wants one.
     return base or _OPENAI, key or "no-key-given"
+
+
+def _elsewhere(completions: Generator[Completion, None, None]) -> Iterator[Completion]:
+    """The same, made in a thread of their own."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            while (done := thread.submit(next, completions, None).result()) is not None:
+                yield done
+        finally:
+            thread.submit(completions.close).result()
+
+
+def _text(content: object) -> str:
+    """The text of a message, which some servers hand over in parts; raises a ValueError."""
+    if content is None:
+        return ""
+    texts = []
+    for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else 0
+        if not isinstance(text, str):
+            raise ValueError(f"content is {content!r}")
+        texts.append(text)
+    return "".join(texts)
 
 
 def _reasoning(message: Any, text: str) -> str:
