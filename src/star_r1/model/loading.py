@@ -42,7 +42,7 @@ def resolve(name_or_path: str) -> str:
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
         raise UserError(
             f"model {name_or_path!r}: no such folder; give a model folder, a Hub name "
-            "such as Qwen/Qwen2.5-VL-7B-Instruct, or 'mini'"
+            "such as Qwen/Qwen2.5-VL-7B-Instruct, or 'mini'; evaluate also takes endpoint:NAME"
         )
     return name_or_path
 
