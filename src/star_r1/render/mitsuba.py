@@ -127,7 +127,8 @@ class MitsubaRenderer:
         # Without a margin the pixels along the border come out wrong by up to 20 grey levels.
         margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
         # Padded before the call: CPython 3.11 leaks the keywords of f(*generator, key=value) where
-        # the generator raises, as it does on Ctrl-C, and the denoiser with them.
+        # the generator raises, as it does on Ctrl-C, and the denoiser with them; 3.12 does not
+        # (python/cpython#101627).
         color, albedo, normal = (np.pad(image, margin, mode="reflect") for image in images)
         wide = oidn.denoise(
             color,
