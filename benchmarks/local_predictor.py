@@ -65,7 +65,9 @@ def main() -> None:
             arguments.max_new_tokens,
         )
     head = {
-        "command": " ".join(["python", "benchmarks/local_predictor.py", *sys.argv[1:]]),
+        "command": "python benchmarks/local_predictor.py "
+        f"--rows {arguments.rows} --rounds {arguments.rounds} --threads {arguments.threads} "
+        f"--max-new-tokens {arguments.max_new_tokens}",
         "model": arguments.model,
         "torch_threads": arguments.threads,
     }
