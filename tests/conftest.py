@@ -1,6 +1,7 @@
 """What several packages' tests need: a random mini model, and data whose pictures are noise."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,10 @@ from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
 from star_r1.tvr.vocabulary import TRANCE, camera_position
+
+# A background job of a shell, as a CI's may be, is started deaf to Ctrl-C, and hands that on to the
+# processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests run beside other work: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)

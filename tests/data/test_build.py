@@ -178,8 +178,6 @@ def test_a_full_disk_keeps_finished_shards(
 def star_r1(out: Path, flags: str) -> subprocess.Popen[str]:
     """A real process, with shards of two samples."""
     code = (
-        # A background job of a shell, as a CI's may be, is started deaf to Ctrl-C.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, star_r1.data.settings as settings\n"
         "settings.SHARD_SAMPLES = 2\n"
         "from star_r1.cli import main\n"
