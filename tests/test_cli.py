@@ -130,7 +130,7 @@ def test_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         ),
         (
             "evaluate --model baseline:silent --data data --out a --temperature hot",
-            "--temperature hot: give a number of 0 or more, or 'default'",
+            "--temperature hot: give 0, a number from 0.01 on, or 'default'",
         ),
         (
             "evaluate --model baseline:silent --data data --out a --prices 3",

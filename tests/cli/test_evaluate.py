@@ -84,9 +84,10 @@ def test_what_failed_and_what_it_cost(
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ("--temperature nan", "--temperature nan: give a number of 0 or more, or 'default'"),
-        ("--temperature -1", "--temperature -1: give a number"),
-        ("--temperature inf", "--temperature inf: give a number"),
+        ("--temperature nan", "--temperature nan: give 0, a number from 0.01 on, or 'default'"),
+        ("--temperature -1", "--temperature -1: give 0"),
+        ("--temperature inf", "--temperature inf: give 0"),
+        ("--temperature 1e-45", "--temperature 1e-45: give 0"),
         ("--prices 1,nan", "--prices 1,nan: give two numbers of dollars, such as 2.5,10"),
         ("--prices 1,2,3", "--prices 1,2,3: give two"),
         ("--prices -1,2", "--prices -1,2: give two"),

@@ -99,8 +99,9 @@ def _temperature(text: str) -> float | None:
         temperature = float(text)
     except ValueError:
         temperature = -1.0
-    if not 0 <= temperature < float("inf"):
-        raise UserError(f"--temperature {text}: give a number of 0 or more, or 'default'")
+    # Logits divided by less overflow, and vLLM takes no less; nothing but greedy is meant by it.
+    if temperature != 0 and not 0.01 <= temperature < float("inf"):
+        raise UserError(f"--temperature {text}: give 0, a number from 0.01 on, or 'default'")
     return temperature
 
 
