@@ -73,7 +73,8 @@ class Crew:
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         ):
-            with suppress(NotImplementedError):  # Windows
+            # The loops of Windows take no handlers: there the first Ctrl-C drops what is in flight.
+            with suppress(NotImplementedError):
                 loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
 
     def _interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
