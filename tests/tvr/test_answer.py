@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.patience import patience
 
-from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.answer import Answer, opened, parse_answer, whole
 from star_r1.tvr.change import Change, format_changes
 from star_r1.tvr.vocabulary import N_OBJECTS, TRANCE, VALUES, Vocabulary
 
@@ -182,6 +182,98 @@ def test_reasoning(text: str, reasoning: str) -> None:
     assert parse_answer(text).reasoning == reasoning
 
 
+RIGHT = "<answer>2.color.cyan</answer>"
+CHAT = "<|im_start|>user\nInside <think></think>, please.<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "block"),
+    [
+        ("", ""),
+        ("<think>", "<think>"),
+        ("<think>\n", "<think>\n"),
+        ("<think>\n\n</think>\n\n", "<think>\n\n</think>\n\n"),
+        ("<think></think>", "<think></think>"),
+        ("</think>", ""),
+        ("<think>So", ""),
+        ("<think></think></think>", ""),
+    ],
+)
+def test_the_block_that_a_prompt_begins(end: str, block: str) -> None:
+    assert opened(CHAT + end) == block
+    assert opened(end) == block
+
+
+@pytest.mark.parametrize(
+    ("end", "text", "kept", "reasoning"),
+    [
+        ("", f"<think>a</think>{RIGHT}", True, "a"),
+        ("", f"a</think>{RIGHT}", False, ""),
+        ("", RIGHT, False, ""),
+        ("<think>", f"a</think>{RIGHT}", True, "a"),
+        ("<think>\n", f"a\n</think>\n\n{RIGHT}", True, "\na\n"),
+        ("<think>\n", f"</think>{RIGHT}", True, "\n"),
+        ("<think>\n", RIGHT, False, f"\n{RIGHT}"),
+        ("<think>\n", "cut off", False, "\ncut off"),
+        ("<think>\n", f"a</think>b</think>{RIGHT}", False, "\na"),
+        ("<think>\n", f"a<think>b</think>{RIGHT}", False, "\na<think>b"),
+        ("<think>\n", f"\n<think>a</think>{RIGHT}", True, "a"),
+        ("<think>\n\n</think>\n\n", RIGHT, True, "\n\n"),
+        ("<think>\n\n</think>\n\n", f"So: {RIGHT}", False, "\n\n"),
+        ("<think>\n\n</think>\n\n", f"<think>a</think>{RIGHT}", True, "a"),
+        ("<think>\n\n</think>\n\n", f"a</think>{RIGHT}", False, "\n\n"),
+    ],
+)
+def test_a_known_prompt_and_the_completion_are_judged_together(
+    end: str, text: str, kept: bool, reasoning: str
+) -> None:
+    answer = parse_answer(whole(text, CHAT + end))
+    assert (answer.well_formed, answer.reasoning) == (kept, reasoning)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f"<think>a</think>{RIGHT}", True),
+        (f"a</think>{RIGHT}", True),
+        (f"</think>{RIGHT}", True),
+        (RIGHT, False),
+        (f"a</think>b</think>{RIGHT}", False),
+        (f"a<think>b</think>{RIGHT}", False),
+        (f"a</think><think>b</think>{RIGHT}", False),
+        ("", False),
+    ],
+)
+def test_without_its_prompt_a_completion_tells_what_was_opened(text: str, kept: bool) -> None:
+    assert parse_answer(whole(text)).well_formed is kept
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "text"),
+    [
+        ("a", RIGHT),
+        ("<think>a</think>", RIGHT),
+        ("<think>a", RIGHT),
+        ("a</think>", RIGHT),
+        ("a", f"</think>{RIGHT}"),
+        ("<think>a", f"</think>{RIGHT}"),
+        ("a", f"<think>a</think>{RIGHT}"),
+        ("other thoughts", f"<think>a</think>{RIGHT}"),
+        (f"a</think>{RIGHT}", ""),
+        (f"<think>a</think>{RIGHT}", ""),
+        ("", f"<think>a</think>{RIGHT}"),
+        (None, f"a</think>{RIGHT}"),
+    ],
+)
+def test_reasoning_that_came_apart_gets_each_tag_once(reasoning: str | None, text: str) -> None:
+    answer = parse_answer(whole(text, reasoning=reasoning))
+    assert (answer.well_formed, answer.reasoning, answer.changes) == (True, "a", (CYAN,))
+
+
+def test_what_is_no_text_stays_what_it_is() -> None:
+    assert whole(None, "<think>", "a") is None
+
+
 @pytest.mark.parametrize(
     ("text", "right"),
     [
@@ -223,6 +315,31 @@ def test_no_text_raises(text: str) -> None:
         assert text.strip().endswith("</answer>")
 
 
+SAID = st.lists(PIECES, max_size=12).map("".join)
+
+
+@given(SAID)
+def test_a_template_that_begins_the_block_need_not_be_known(text: str) -> None:
+    """Our own training and evaluation know it, other engines' rewards do not."""
+    known = parse_answer(whole(text, "<think>\n"))
+    found = parse_answer(whole(text))
+    assert (known.well_formed, known.predictions) == (found.well_formed, found.predictions)
+
+
+@given(SAID, st.sampled_from(["", "<think>\n", "<think>\n\n</think>\n\n"]))
+def test_what_is_whole_stays_so_and_no_prompt_makes_it_worse(text: str, prompt: str) -> None:
+    assert whole(whole(text)) == whole(text)
+    if parse_answer(text).well_formed:
+        assert whole(text, prompt) == text
+
+
+@given(SAID, SAID)
+def test_reasoning_apart_always_lies_in_one_block(text: str, reasoning: str) -> None:
+    found = whole(text, reasoning=reasoning)
+    if "<think>" not in text + reasoning and "</think>" not in text + reasoning and reasoning:
+        assert found == f"<think>{reasoning}</think>{text}"
+
+
 MEGABYTE = 1_000_000
 HOSTILE = {
     "open think": "<think>",
@@ -252,8 +369,10 @@ HOSTILE = {
     "frame", ["{}", "<answer>{}</answer>", "<think>{}</think><answer>{}</answer>"]
 )
 def test_a_hostile_megabyte_costs_linear_time(piece: str, frame: str) -> None:
+    text = frame.replace("{}", piece * (MEGABYTE // len(piece)))
     with patience():
-        parse_answer(frame.replace("{}", piece * (MEGABYTE // len(piece))))
+        parse_answer(whole(text))
+        parse_answer(whole(text, text, text))
 
 
 def test_all_of_a_long_list_is_kept() -> None:

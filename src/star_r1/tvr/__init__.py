@@ -1,6 +1,6 @@
 """The task: vocabulary, scenes, changes, prompts, answers. Standard library and numpy only."""
 
-from star_r1.tvr.answer import Answer, Prediction, parse_answer
+from star_r1.tvr.answer import Answer, Prediction, parse_answer, whole
 from star_r1.tvr.change import Change, difference, format_changes, parse_changes, replay
 from star_r1.tvr.prompt import build_instruction, build_prompt
 from star_r1.tvr.sample import Sample
@@ -31,4 +31,5 @@ __all__ = [
     "parse_answer",
     "parse_changes",
     "replay",
+    "whole",
 ]

@@ -65,8 +65,71 @@ class Answer:
         )
 
 
+def opened(prompt: str) -> str:
+    """The think block that the end of a prompt begins, as it stands there; empty without one.
+
+    The chat templates of thinking models end in ``<think>``, those of hybrid models told not to
+    think in an empty block that is closed already.
+
+    Args:
+        prompt: as a chat template renders it, or the end of it.
+
+    >>> opened("<|im_start|>assistant\\n<think>\\n"), opened("<|im_start|>assistant\\n")
+    ('<think>\\n', '')
+    """
+    start = prompt.rfind("<think>")
+    end = prompt[start:] if start >= 0 else ""
+    return "" if end.replace("<think>", "", 1).replace("</think>", "", 1).strip() else end
+
+
+def whole(text: str, prompt: str | None = None, reasoning: str | None = None) -> str:
+    """What a completion says with what its prompt began, or what was handed over apart from it.
+
+    The format is a matter of prompt and completion together: here it is decided what
+    ``parse_answer`` shall judge. Never raises; linear in the length of the texts.
+
+    - Where the reasoning came apart, it is put in front, as a think block that has each tag once,
+      whichever of them the two texts bear already.
+    - Where the prompt is known, the block that its end begins (``opened``) is put in front. A
+      prompt that begins none leaves the completion as it is.
+    - Where it is not, the completion tells: an end tag without a start tag before it closes a
+      block that the prompt began.
+
+    A completion that begins with a think block of its own is whole already. With a prompt that
+    begins a block, the format is therefore judged alike whether the prompt is known or not.
+
+    Args:
+        text: the completion; anything but a string is handed back.
+        prompt: as the chat template renders it, or the end of it; None where nobody knows.
+        reasoning: what an endpoint handed over apart, with or without tags; None or empty for none.
+
+    >>> whole("2: red</think><answer>2.color.red</answer>")
+    '<think>2: red</think><answer>2.color.red</answer>'
+    >>> whole("2: red</think><answer>2.color.red</answer>", "<|im_start|>assistant\\n")
+    '2: red</think><answer>2.color.red</answer>'
+    >>> whole("<answer>2.color.red</answer>", "<think>\\n\\n</think>\\n\\n")
+    '<think>\\n\\n</think>\\n\\n<answer>2.color.red</answer>'
+    >>> whole("<answer>2.color.red</answer>", reasoning="<think>2: red")
+    '<think>2: red</think><answer>2.color.red</answer>'
+    """
+    if not isinstance(text, str) or _begins_block(text):
+        return text
+    if isinstance(reasoning, str) and reasoning and "<think>" not in text:
+        close = "" if "</think>" in reasoning or "</think>" in text else "</think>"
+        text = f"{reasoning}{close}{text}"
+        return text if _begins_block(text) else f"<think>{text}"
+    if prompt is not None:
+        return opened(prompt) + text
+    before, end, _ = text.partition("</think>")
+    return f"<think>{text}" if end and "<think>" not in before else text
+
+
+def _begins_block(text: str) -> bool:
+    return text.lstrip().startswith("<think>")
+
+
 def parse_answer(text: str | None, vocabulary: Vocabulary = STANDARD) -> Answer:
-    """Read a completion. Never raises; linear in the length of ``text``.
+    """Read a completion that is ``whole``. Never raises; linear in the length of ``text``.
 
     The format is strict: ``<think>reasoning</think><answer>items</answer>`` in lower case, each
     tag once, only white space around the blocks. The predictions are read from the last complete
