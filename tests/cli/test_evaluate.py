@@ -91,6 +91,9 @@ def test_what_failed_and_what_it_cost(
         ("--prices 1,nan", "--prices 1,nan: give two numbers of dollars, such as 2.5,10"),
         ("--prices 1,2,3", "--prices 1,2,3: give two"),
         ("--prices -1,2", "--prices -1,2: give two"),
+        ("--chat-template-kwargs [1]", "--chat-template-kwargs [1]: give a JSON object"),
+        ("--chat-template-kwargs {", "--chat-template-kwargs {{: give a JSON object"),
+        ('--chat-template-kwargs {"a":1}', "--chat-template-kwargs: the template of a local model"),
         ("--views left,top", "{data}: no row has view 'top'; it holds center, left"),
     ],
 )

@@ -317,3 +317,24 @@ def by_generate(model: Any, processor: Any, rows: Any, max_new_tokens: int = 4) 
         )[0, inputs["input_ids"].shape[1] :]
         said[row["id"]] = processor.tokenizer.decode(tokens, skip_special_tokens=True)
     return said
+
+
+def test_variables_of_the_chat_template(model: Any, model_folder: Path, rows: Any) -> None:
+    """They change the prompt, greedy or drawn, and the identity of a run; without them it stays."""
+    processor = load_processor(str(model_folder))
+    plain = LocalModel(model, processor).identity
+    processor.chat_template += "{{ opening }}"
+    said = {}
+    for opening in (None, "Find: 3"):
+        settings = {"chat_template_kwargs": {"opening": opening}} if opening else {}
+        for temperature in (0.0, 1.0):
+            said[opening, temperature] = complete(
+                model, processor, rows, max_new_tokens=4, temperature=temperature, **settings
+            )
+    assert said[None, 0.0] != said["Find: 3", 0.0]
+    assert said[None, 1.0] != said["Find: 3", 1.0]
+    about = LocalModel(model, processor, chat_template_kwargs={"opening": "a"}).identity
+    assert about["chat_template_kwargs"] == {"opening": "a"}
+    assert "chat_template_kwargs" not in plain
+    with pytest.raises(UserError, match="has no such variable"):
+        LocalModel(model, processor, chat_template_kwargs={"openin": "a"})

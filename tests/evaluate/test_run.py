@@ -157,11 +157,12 @@ def test_data_that_were_moved_are_found_again(data_folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("settings", "entered"),
+    ("settings", "trained", "entered"),
     [
-        ({}, True),
-        ({"temperature": 1.0}, False),
-        ({"prompt": "direct"}, False),
+        ({}, {}, True),
+        ({"temperature": 1.0}, {}, False),
+        ({"prompt": "direct"}, {}, False),
+        ({}, {"chat_template_kwargs": {"enable_thinking": False}}, False),
     ],
 )
 def test_greedy_answers_to_the_prompt_of_the_training_enter_the_card(
@@ -170,8 +171,11 @@ def test_greedy_answers_to_the_prompt_of_the_training_enter_the_card(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
+    trained: dict[str, Any],
     entered: bool,
 ) -> None:
+    record = {"settings": trained}
+    monkeypatch.setattr("star_r1.train.record.read_record", lambda folder: record)
     cards: list[Path] = []
     monkeypatch.setattr("star_r1.train.card.update_card", lambda folder, _: cards.append(folder))
     again(model_folder, data_folder, tmp_path / "run", limit=1, **settings)

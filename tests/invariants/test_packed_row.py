@@ -205,9 +205,11 @@ def test_pack(load: Any) -> None:
     """Where each token goes, for two prompts whose completions come mixed."""
     prompts = [
         Prompt(
-            torch.tensor([5, 9, 6]), torch.zeros(3, 3), 3, [], torch.zeros(0), torch.zeros(0, 3)
+            [], torch.tensor([5, 9, 6]), torch.zeros(3, 3), 3, [], torch.zeros(0), torch.zeros(0, 3)
         ),
-        Prompt(torch.tensor([7, 9]), torch.ones(3, 2), 9, [], torch.zeros(0), torch.zeros(0, 3)),
+        Prompt(
+            [], torch.tensor([7, 9]), torch.ones(3, 2), 9, [], torch.zeros(0), torch.zeros(0, 3)
+        ),
     ]
     ids = torch.tensor([[20, 21, 22], [30, 0, 0], [40, 41, 0], [0, 0, 0]])
     row = pack(prompts, torch.tensor([1, 0, 1, 0]), ids, (ids > 0).long(), image_token_id=9)

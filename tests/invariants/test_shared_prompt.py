@@ -272,6 +272,28 @@ def test_a_batch_without_any_token_to_learn_from(build: Any) -> None:
     assert all(grad is not None and not grad.any() for grad in grads)
 
 
+def test_pictures_reach_rewards_and_logs_as_from_trl(build: Any) -> None:
+    given: list[Any] = []
+
+    def look(prompts: Any, completions: Any, images: Any, **columns: Any) -> list[float]:
+        given.append((prompts, images))
+        return [0.0] * len(completions)
+
+    logged = []
+    for cls in TRAINERS:
+        trainer = build(cls, reward=look)
+        trainer._generate_and_score_completions(rows_of(trainer))
+        logged.append((list(trainer._logs["images"]), list(trainer._logs["completion"])))
+        assert len(trainer._logs["prompt"]) == G * PROMPTS
+    (prompts, images), (plain_prompts, plain_images) = given
+    assert images == plain_images == logged[0][0] == logged[1][0]
+    assert prompts == plain_prompts
+    assert images[0] != images[-1]
+    shared = build(SharedPromptGRPOTrainer, log_multimodal=False)
+    shared._generate_and_score_completions(rows_of(shared))
+    assert not shared._logs["images"]
+
+
 def test_groups_stay_together_in_the_parts_of_a_generation_batch(build: Any) -> None:
     trainer = build(SharedPromptGRPOTrainer, steps_per_generation=2, gradient_accumulation_steps=2)
     trainer.model.train()

@@ -45,6 +45,13 @@ def evaluate(
         str, typer.Option(help="0 is greedy; 'default' leaves it to the endpoint.")
     ] = "0",
     top_p: Annotated[float, typer.Option(help="Of what is drawn.", min=0.01, max=1.0)] = 1.0,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            help="Variables of a local model's chat template, as in its training: "
+            "'{\"enable_thinking\": false}'."
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion.", min=1)] = 256,
     batch_size: Annotated[
         int, typer.Option(help="Completions written at once by a local model.", min=1)
@@ -81,6 +88,7 @@ def evaluate(
         samples_per_prompt=samples_per_prompt,
         temperature=_temperature(temperature),
         top_p=top_p,
+        chat_template_kwargs=_json("--chat-template-kwargs", chat_template_kwargs),
         detail=detail,
         concurrency=concurrency,
         retries=retries,
@@ -103,6 +111,16 @@ def _temperature(text: str) -> float | None:
     if temperature != 0 and not 0.01 <= temperature < float("inf"):
         raise UserError(f"--temperature {text}: give 0, a number from 0.01 on, or 'default'")
     return temperature
+
+
+def _json(flag: str, text: str | None) -> dict[str, Any]:
+    try:
+        value = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{flag} {text}: give a JSON object, such as '{{\"name\": true}}'")
+    return value
 
 
 def _prices(text: str | None) -> tuple[float, float] | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import (
     LogitsProcessorList,
     SuppressTokensLogitsProcessor,
@@ -22,6 +21,7 @@ from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.predictor import Question, judge_status
 from star_r1.evaluate.questions import digest
 from star_r1.model.loading import TRAINABLE, load_model, load_processor
+from star_r1.model.template import check_settings, render
 
 
 class LocalModel:
@@ -44,6 +44,7 @@ class LocalModel:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Args as for ``load``, but the model, on its device and in its dtype, and its processor.
 
@@ -52,6 +53,8 @@ class LocalModel:
         self.model, self.processor = model, processor
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
         self.temperature, self.top_p, self.seed = temperature, top_p, seed
+        self.template = dict(chat_template_kwargs or {})
+        check_settings(processor, self.template)
 
     @classmethod
     def load(cls, name_or_path: str, **settings: Any) -> "LocalModel":
@@ -63,10 +66,12 @@ class LocalModel:
             **settings: ``batch_size``: completions written at once, at least 1.
                 ``max_new_tokens``: a completion that has not ended by then is cut off, at least 1.
                 ``temperature``: 0 takes the likeliest token. ``top_p``: share of the probability
-                that tokens are drawn from. ``seed``: of the draws.
+                that tokens are drawn from. ``seed``: of the draws. ``chat_template_kwargs``:
+                variables of the chat template.
 
         Raises:
-            UserError: it does not load, or is too large for the GPU.
+            UserError: it does not load, is too large for the GPU, or its chat template has no such
+                variable.
         """
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -83,6 +88,7 @@ class LocalModel:
     def identity(self) -> Mapping[str, Any]:
         """Weights, number format, how prompts and pictures are encoded and tokens chosen."""
         drawn = {"temperature": self.temperature, "top_p": self.top_p} if self.temperature else {}
+        template = {"chat_template_kwargs": self.template} if self.template else {}
         return {
             "weights": digest(_bytes_of_weights(self.model)),
             "processor": digest(
@@ -94,6 +100,7 @@ class LocalModel:
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "max_new_tokens": self.max_new_tokens,
             **drawn,
+            **template,
         }
 
     @torch.inference_mode()
@@ -112,7 +119,7 @@ class LocalModel:
             for question in questions
             for start in range(0, len(question.numbers), self.batch_size)
         ]
-        prompts = [self._prompt(question) for question in questions]
+        prompts = render(self.processor, [q.messages for q in questions], self.template)
         lengths = [len(ids) for ids in self.processor.tokenizer(prompts)["input_ids"]]
         # The id as second key keeps the views of one sample, which share a picture, in one batch.
         order = sorted(range(len(questions)), key=lambda i: (-lengths[i], questions[i].id))
@@ -135,18 +142,6 @@ class LocalModel:
                     f"--batch-size {self.batch_size}: the GPU's memory does not suffice; "
                     f"{way_out}, and the same command goes on from what is finished"
                 ) from None
-
-    def _prompt(self, question: Question) -> str:
-        try:
-            text: str = self.processor.apply_chat_template(
-                question.messages, add_generation_prompt=True, tokenize=False
-            )
-        except (ValueError, TemplateError) as error:
-            raise UserError(
-                f"the model's chat template does not take this conversation ({error}); give a "
-                "model that was trained to chat, with its chat_template.jinja"
-            ) from None
-        return text
 
     def _greedy(
         self, questions: Sequence[Question], prompts: Sequence[str]
@@ -172,7 +167,7 @@ class LocalModel:
 
         share(self.model)
         rows = [{"prompt": q.messages, "images": q.see()} for q in questions]
-        encoded = encode(rows, self.model.model, self.processor)
+        encoded = encode(rows, self.model.model, self.processor, self.template)
         group, draws = [], []
         for place, question in enumerate(questions):
             size = (max(question.numbers) + 1, self.max_new_tokens)

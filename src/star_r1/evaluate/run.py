@@ -24,6 +24,7 @@ from star_r1.tvr.prompt import PROMPTS, PromptName
 BASELINE = "baseline:"
 ENDPOINT = "endpoint:"
 _FAILED = b'"status": "failed"'
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "soft_wrap": True, "highlight": False}
 
 
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     samples_per_prompt: int = 1,
     temperature: float | None = 0.0,
     top_p: float = 1.0,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     detail: str = "auto",
     concurrency: int = 8,
     retries: int = 5,
@@ -79,6 +81,7 @@ def evaluate(
         samples_per_prompt: completions a row; metrics are then means over them.
         temperature: 0 for greedy, None for what the endpoint does by itself.
         top_p: share of the probability that tokens are drawn from.
+        chat_template_kwargs: variables of a local model's chat template.
         detail, concurrency, retries, timeout: of an endpoint, see ``endpoint.Endpoint``.
         prices: US dollars for a million tokens of prompts and of completions; None if unknown.
 
@@ -128,6 +131,7 @@ def evaluate(
         asked["few_shot"] = [row["id"] for row in shown]
     predictor = _open_predictor(
         model,
+        chat_template_kwargs or {},
         {
             "batch_size": batch_size,
             "max_new_tokens": max_new_tokens,
@@ -189,8 +193,18 @@ def evaluate(
     if as_trained and not model.startswith((BASELINE, ENDPOINT)):
         from star_r1.model.loading import resolve
         from star_r1.train.card import update_card
+        from star_r1.train.record import read_record
 
-        update_card(Path(resolve(model)), out)
+        folder = Path(resolve(model))
+        trained = read_record(folder).get("settings", {}).get("chat_template_kwargs") or {}
+        if trained == (chat_template_kwargs or {}):
+            update_card(folder, out)
+        else:
+            Console(stderr=True).print(
+                f"{folder} was trained with --chat_template_kwargs '{json.dumps(trained)}'; these "
+                "are answers to other prompts, and stay out of its card",
+                **_PLAIN,
+            )
     _tell(out, len(rows), done, record["usage"])
     return {group: of for group, of in record.items() if "tacc" in of}
 
@@ -201,7 +215,17 @@ def _check(numbers: Mapping[str, int | None], least: int) -> None:
             raise UserError(f"--{name} {number}: give a number of {least} or more")
 
 
-def _open_predictor(model: str, settings: dict[str, Any], network: Mapping[str, Any]) -> Predictor:
+def _open_predictor(
+    model: str,
+    template: Mapping[str, Any],
+    settings: dict[str, Any],
+    network: Mapping[str, Any],
+) -> Predictor:
+    if template and model.startswith((BASELINE, ENDPOINT)):
+        raise UserError(
+            "--chat-template-kwargs: the template of a local model has them; to an endpoint, send "
+            "what its server takes"
+        )
     if model.startswith(BASELINE):
         from star_r1.evaluate.baselines import BaselinePredictor
 
@@ -215,7 +239,7 @@ def _open_predictor(model: str, settings: dict[str, Any], network: Mapping[str, 
         raise UserError("--temperature default: an endpoint has one, a local model has not")
     from star_r1.evaluate.local import LocalModel
 
-    return LocalModel.load(model, **settings)
+    return LocalModel.load(model, **settings, chat_template_kwargs=template)
 
 
 @contextmanager
@@ -396,4 +420,4 @@ def _tell(
     words.append(f"next: star-r1 report {out} --out {out / 'report.html'}")
     console = Console(stderr=True)
     for line in words:
-        console.print(line, markup=False, emoji=False, soft_wrap=True, highlight=False)
+        console.print(line, **_PLAIN)

@@ -25,6 +25,7 @@ from trl.trainer.utils import RepeatSampler
 
 from star_r1.data.dataset import load
 from star_r1.errors import UserError
+from star_r1.model.template import check_settings
 from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
 from star_r1.train import plan
@@ -246,6 +247,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.eval_data:
         others = prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
     model, processor = arguments.load()
+    check_settings(processor, args.chat_template_kwargs or {})
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer
     trainer = trainer_class(
         model,

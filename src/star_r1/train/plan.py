@@ -188,7 +188,10 @@ class _Plan:
         if rows is None or config is None or model is None:
             return {}
         bounds = (arguments.min_pixels, arguments.max_pixels)
-        prompt = self.attempt(measure_prompt, rows, arguments.model_name_or_path, config, *bounds)
+        template = getattr(self.args, "chat_template_kwargs", None)
+        prompt = self.attempt(
+            measure_prompt, rows, arguments.model_name_or_path, config, *bounds, template
+        )
         schedule = self._schedule(rows)
         if prompt is None:
             return {}

@@ -3,7 +3,7 @@
 Shapes: U prompts of P tokens each (P differs), H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,15 @@ from datasets import Image
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
+from star_r1.model.template import render
+
 
 @dataclass(frozen=True)
 class Prompt:
     """One encoded prompt of P tokens.
 
     Attributes:
+        messages: the conversation, with the pictures in it.
         input_ids: (P,).
         position_ids: (3, P), temporal, height and width positions (mrope).
         next_position: the position of a completion's first token.
@@ -28,6 +31,7 @@ class Prompt:
             for Qwen3-VL what goes into the first layers (deepstack), each of the same shape.
     """
 
+    messages: list[dict[str, Any]]
     input_ids: Tensor
     position_ids: Tensor
     next_position: int
@@ -37,14 +41,26 @@ class Prompt:
     features: tuple[Tensor, ...] | None = None
 
 
-def encode(rows: Sequence[dict[str, Any]], backbone: Any, processor: Any) -> list[Prompt]:
-    """Encode rows with ``prompt`` (messages) and ``images`` (pictures, or undecoded ones)."""
+def encode(
+    rows: Sequence[dict[str, Any]],
+    backbone: Any,
+    processor: Any,
+    template: Mapping[str, Any] | None = None,
+) -> list[Prompt]:
+    """Encode rows with ``prompt`` (messages) and ``images`` (pictures, or undecoded ones).
+
+    Args:
+        rows: of a dataset.
+        backbone: that the prompts are for.
+        processor: that belongs to it.
+        template: ``chat_template_kwargs``, as for ``render``.
+    """
     pictures = [[_decode(picture) for picture in row["images"]] for row in rows]
     messages = [
         prepare_multimodal_messages(row["prompt"], images)
         for row, images in zip(rows, pictures, strict=True)
     ]
-    texts = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    texts = render(processor, messages, template)
     batch = processor(
         images=pictures, text=texts, padding=True, padding_side="left", return_tensors="pt"
     ).to(backbone.device)
@@ -54,6 +70,7 @@ def encode(rows: Sequence[dict[str, Any]], backbone: Any, processor: Any) -> lis
     patches = torch.split(batch["pixel_values"], [int(g.prod(-1).sum()) for g in grids])
     return [
         Prompt(
+            messages[row],
             batch["input_ids"][row, mask],
             positions[:, row, mask],
             int(mask.sum() + delta[row, 0]),

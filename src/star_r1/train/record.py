@@ -19,7 +19,7 @@ _SETTINGS: Final = (
     *("max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
     *("bf16", "fp16", "num_generations", "max_completion_length", "temperature", "top_p", "top_k"),
     *("num_iterations", "steps_per_generation", "beta", "epsilon", "loss_type", "scale_rewards"),
-    *("use_vllm", "max_length", "completion_only_loss"),
+    *("use_vllm", "max_length", "completion_only_loss", "chat_template_kwargs"),
 )
 """Of TRL's configs, those that say what was learned and how."""
 _ARGUMENTS: Final = (

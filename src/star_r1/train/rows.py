@@ -19,6 +19,7 @@ from star_r1.data.dataset import check_file, find_splits, read_columns, read_row
 from star_r1.data.settings import Settings, read_settings
 from star_r1.errors import UserError
 from star_r1.model.loading import load_processor, resolve
+from star_r1.model.template import render
 from star_r1.tvr.change import parse_changes
 from star_r1.tvr.prompt import build_instruction
 from star_r1.tvr.vocabulary import N_OBJECTS, REFERENCE_SIZE, STANDARD, Vocabulary
@@ -144,7 +145,12 @@ def _characters(prompt: Sequence[Mapping[str, Any]]) -> int:
 
 
 def measure_prompt(
-    rows: Rows, model: str, config: Any, min_pixels: int | None, max_pixels: int | None
+    rows: Rows,
+    model: str,
+    config: Any,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    template: Mapping[str, Any] | None = None,
 ) -> Prompt:
     """The longest prompt, by the model's processor where it is at hand, else estimated.
 
@@ -153,9 +159,11 @@ def measure_prompt(
         model: folder or Hub name; nothing is downloaded.
         config: of the model.
         min_pixels, max_pixels: of a picture; None for the model's own.
+        template: ``chat_template_kwargs``, as for ``render``.
 
     Raises:
-        UserError: the processor is there and does not load, or the bounds are not ones.
+        UserError: the processor is there and does not load, the bounds are not ones, or the chat
+            template does not take the prompts.
     """
     path = resolve(model)
     files = ("tokenizer.json", "preprocessor_config.json")
@@ -166,7 +174,7 @@ def measure_prompt(
     processor = load_processor(model, min_pixels, max_pixels)
     pictures = [Image.new("RGB", rows.size)] * PICTURES
     messages = [prepare_multimodal_messages(list(prompt), pictures) for prompt in rows.longest]
-    texts = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    texts = render(processor, messages, template)
     batch = processor(images=[pictures] * len(texts), text=texts, padding=True, return_tensors="pt")
     patches = int(batch["image_grid_thw"][:PICTURES].prod(-1).sum())
     return Prompt(int(batch["attention_mask"].sum(1).max()), patches, "counted by the processor")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from trl import GRPOConfig
 from trl.trainer.utils import split_tensor_dict
@@ -70,7 +70,8 @@ class SharedPrompt:
         rows = {row["id"]: row for row in inputs}
         numbers = {name: number for number, name in enumerate(rows)}
         backbone = self._unwrap(trainer.model).model
-        prompts = encode(list(rows.values()), backbone, trainer.processing_class)
+        template = trainer.chat_template_kwargs
+        prompts = encode(list(rows.values()), backbone, trainer.processing_class, template)
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         if not sharded and not any(p.requires_grad for p in backbone.visual.parameters()):
             with torch.no_grad():
@@ -82,12 +83,32 @@ class SharedPrompt:
         output: dict[str, Any] = super()._generate_and_score_completions(  # type: ignore[misc]
             [{key: value for key, value in row.items() if key != "images"} for row in inputs]
         )
+        if trainer.log_multimodal:
+            pictures = [list(prompt.pictures) for prompt in self._of_each]
+            trainer._logs["images"].extend(gather_object(pictures))
         return {**output, "group": group}  # TRL splits it with the rest
+
+    @property
+    def _of_each(self) -> list[Prompt]:
+        """The prompt of each completion."""
+        prompts = self._prompts[self._mode]
+        return [prompts[number] for number in self._group.tolist()]
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids: Any
+    ) -> Any:
+        """Rewards get the pictures, in prompts and in a column, as from TRL."""
+        of_each = self._of_each
+        inputs = [
+            {**row, "images": list(prompt.pictures)}
+            for row, prompt in zip(inputs, of_each, strict=True)
+        ]
+        prompts = [prompt.messages for prompt in of_each]
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids)  # type: ignore[misc]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The tokens of the encoded prompts, one list a completion."""
-        tokens = [prompt.input_ids.tolist() for prompt in self._prompts[self._mode]]
-        return [tokens[number] for number in self._group.tolist()], None, {}
+        return [prompt.input_ids.tolist() for prompt in self._of_each], None, {}
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, *args: Any, **kwargs: Any
@@ -96,7 +117,7 @@ class SharedPrompt:
         trainer: Any = self
         prompts = self._prompts[self._mode]
         if trainer.use_vllm:
-            images = [list(prompts[number].pictures) for number in self._group.tolist()]
+            images = [list(prompt.pictures) for prompt in self._of_each]
             return super()._generate_single_turn(prompt_ids, images, *args, **kwargs)  # type: ignore[misc]
         numbers = torch.from_numpy(self._uniforms())
         model = self._unwrap(trainer.model)
