@@ -24,6 +24,20 @@ RUNS = [
     pytest.param(grpo.main, f"{GRPO} --num_iterations 2", (4, 2), id="grpo, old rollouts"),
     pytest.param(grpo.main, f"{GRPO} --share_prompts false", (4, 2), id="grpo, TRL's own rollouts"),
     pytest.param(grpo.main, f"{GRPO} --use_peft", (4, 2), id="grpo, LoRA"),
+    pytest.param(
+        grpo.main,
+        f"{GRPO} --sync_ref_model --ref_model_sync_steps 1 --use_adaptive_entropy "
+        "--entropy_coef 0.1 --entropy_target 9",
+        (3, 2),
+        id="grpo, a moving reference and entropy",
+    ),
+    pytest.param(
+        sft.main,
+        "--per_device_train_batch_size 4 --eval_data {data} --eval_strategy steps --eval_steps 1 "
+        "--lr_scheduler_type reduce_lr_on_plateau",
+        (3, 2),
+        id="sft, evaluated",
+    ),
     pytest.param(sft.main, "--per_device_train_batch_size 4", (5, 4), id="sft, second epoch"),
     pytest.param(sft.main, "--per_device_train_batch_size 4 --use_peft", (4, 2), id="sft, LoRA"),
 ]
@@ -34,7 +48,7 @@ def command(model_folder: Path, data_folder: Path) -> Callable[..., list[str]]:
     def build(out: Path, flags: str) -> list[str]:
         fixed = f"--model {model_folder} --data {data_folder} --output_dir {out} --use_cpu"
         rate = "--learning_rate 1e-2 --report_to none --save_steps 1 --save_total_limit 99"
-        return [*fixed.split(), *rate.split(), *flags.split()]
+        return [*fixed.split(), *rate.split(), *flags.format(data=data_folder).split()]
 
     return build
 
@@ -56,7 +70,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def log(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if "train_runtime" not in line]
+    steps = [line for line in lines if "train_runtime" not in line and "eval_loss" not in line]
     return [{k: v for k, v in s.items() if not any(c in k for c in CLOCK)} for s in steps]
 
 

@@ -56,6 +56,13 @@ class StarArguments:
     eval_data: str | None = dataclasses.field(
         default=None, metadata={"help": "Folder to evaluate on while training (--eval_strategy)."}
     )
+    eval_views: list[str] | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "Views to evaluate on, such as center left right, each with curves of its own; "
+            "the default: --views."
+        },
+    )
     freeze_vision: bool = dataclasses.field(
         default=True, metadata={"help": "Keep the vision tower and its merger as they are."}
     )
@@ -88,13 +95,19 @@ class StarArguments:
         """
         if not self.data:
             raise UserError("no --data; give a folder that 'star-r1 generate' wrote")
-        for view in self.views:
-            try:
-                camera_position(view)
-            except ValueError as error:
-                raise UserError(f"--views: {error}") from None
+        for flag, views in (("--views", self.views), ("--eval_views", self.eval_views or [])):
+            for view in views:
+                try:
+                    camera_position(view)
+                except ValueError as error:
+                    raise UserError(f"{flag}: {error}") from None
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+    @property
+    def views_to_evaluate(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(self.eval_views or self.views))
 
     def load(self) -> tuple[Any, Any]:
         """The model, its vision tower frozen if so asked, and its processor.
@@ -193,7 +206,7 @@ def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], 
 
 def faults(arguments: StarArguments, args: Any) -> list[str]:
     """What the flags cannot say by themselves: no output folder, or none that can be made;
-    evaluation without data.
+    evaluation without data; a measure of the best model that no view has.
     """
     found = []
     if not args.output_dir:
@@ -202,6 +215,14 @@ def faults(arguments: StarArguments, args: Any) -> list[str]:
         found.append(f"--output_dir {args.output_dir}: a file is in the way")
     if args.eval_strategy != "no" and not arguments.eval_data:
         found.append(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
+    if arguments.eval_views and not arguments.eval_data:
+        found.append("--eval_views: give --eval_data, a folder")
+    views, best = arguments.views_to_evaluate, args.metric_for_best_model
+    if best and len(views) > 1 and not best.removeprefix("eval_").startswith(tuple(views)):
+        found.append(
+            f"--metric_for_best_model {best}: evaluated by views; name one, such as "
+            f"{views[0]}_{best.removeprefix('eval_')}"
+        )
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from accelerate import PartialState
 from accelerate.utils import is_peft_model
+from transformers.trainer_callback import TrainerState
 
 from star_r1.errors import UserError
 from star_r1.train import hub
@@ -48,6 +49,35 @@ class ExactResume:
                 f"{resume_from_checkpoint} was written by another model; give another --output_dir"
             ) from None
 
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint as a resume would, for the same reason."""
+        trainer: Any = self
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            super()._load_best_model()  # type: ignore[misc]
+        else:
+            self._load_from_checkpoint(trainer.state.best_model_checkpoint)
+
+    def _finalize_training(self, *args: Any) -> Any:
+        """Find the best checkpoint also where the folder was moved since; keep the last one too.
+
+        Trainer takes none that is not at its old place, and then says nothing (5.23).
+        """
+        trainer: Any = self
+        best = best_checkpoint(Path(trainer.args.output_dir), trainer.state)
+        trainer.state.best_model_checkpoint = None if best is None else str(best)
+        done = trainer.state.global_step >= trainer.state.max_steps
+        if trainer.args.load_best_model_at_end and done:
+            say(
+                "there is no best checkpoint, since nothing was evaluated; the model is the last"
+                if best is None
+                else f"the model is that of {best}, the best"
+            )
+        limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args)  # type: ignore[misc]
+        finally:
+            trainer.args.save_total_limit = limit
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, then its mark, and only then delete older ones.
 
@@ -78,7 +108,7 @@ class ExactResume:
             trainer.args.save_total_limit = limit
         self._saved_step = trainer.state.global_step
         if trainer.is_world_process_zero():
-            _rotate(folder, limit, trainer.state.best_model_checkpoint)
+            _rotate(folder, limit, best_checkpoint(folder, trainer.state))
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """See that ``--push_to_hub`` can work, before the work; ``run`` uploads at the end."""
@@ -98,13 +128,19 @@ def _to_disk(checkpoint: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _rotate(folder: Path, limit: int | None, best: str | None) -> None:
+def best_checkpoint(folder: Path, state: TrainerState) -> Path | None:
+    """The checkpoint of the best evaluation so far, or None where none was saved."""
+    path = folder / f"checkpoint-{state.best_global_step}"
+    return path if (path / COMPLETE).is_file() else None
+
+
+def _rotate(folder: Path, limit: int | None, best: Path | None) -> None:
     """Delete half-written checkpoints, and whole ones but for the newest ``limit`` and the best."""
     found = checkpoints(folder)
     whole = [path for path in found if (path / COMPLETE).is_file()]
     kept = whole[-limit:] if limit and limit > 0 else whole
     for path in found:
-        if path not in kept and (best is None or path.name != Path(best).name):
+        if path not in kept and path != best:
             _delete(path)
 
 

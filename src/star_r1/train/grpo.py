@@ -13,11 +13,13 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from accelerate.utils import is_peft_model
 from datasets import Dataset, Image, List
+from safetensors.torch import load_model, save_model
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -31,6 +33,7 @@ from star_r1.reward.star import StarConfig
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.checkpoints import ExactResume
+from star_r1.train.evaluation import ByView, rows_to_evaluate
 from star_r1.train.guards import FiniteUpdates, reward_failed
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
@@ -38,6 +41,9 @@ from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.terminal import quiet, say
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
+
+REFERENCE: Final = "reference.safetensors"
+"""In a checkpoint, where ``--sync_ref_model`` moves the reference model."""
 
 
 @dataclasses.dataclass
@@ -113,7 +119,7 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
             self.generator.manual_seed((self.seed << 20) + epoch)
 
 
-class StarGRPOTrainer(SaneVLLM, FiniteUpdates, ExactResume, GRPOTrainer):  # type: ignore[misc]
+class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer):  # type: ignore[misc]
     """GRPOTrainer that resumes exactly, never samples a vision token, and stops when it breaks."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
@@ -123,6 +129,24 @@ class StarGRPOTrainer(SaneVLLM, FiniteUpdates, ExactResume, GRPOTrainer):  # typ
             super().__init__(model, *args, **kwargs)
         if self.ref_model is not None:
             forbid_vision_tokens(self.accelerator.unwrap_model(self.ref_model))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save a reference that moves with the policy too; TRL 1.16 would begin at the base."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.sync_ref_model and self.args.should_save:
+            reference = self.accelerator.unwrap_model(self.ref_model)
+            save_model(reference, str(Path(output_dir) / REFERENCE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.args.sync_ref_model and checkpoint is not None:
+            path = Path(checkpoint) / REFERENCE
+            if not path.is_file():
+                raise UserError(
+                    f"{checkpoint} holds no reference model, which --sync_ref_model moves; give "
+                    "another --output_dir"
+                )
+            load_model(self.accelerator.unwrap_model(self.ref_model), str(path))
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         sampler = super()._get_train_sampler(dataset)
@@ -243,9 +267,7 @@ def main(argv: Sequence[str]) -> int:
             f"{arguments.data}: {len(train)} rows of view {', '.join(arguments.views)}, but one "
             f"generation batch takes {need} prompts (generation_batch_size / num_generations)"
         )
-    others = None
-    if arguments.eval_data:
-        others = prompts_of(arguments.eval_data, arguments.views, decode=bool(reason))
+    others = rows_to_evaluate(arguments, partial(prompts_of, decode=bool(reason)))
     model, processor = arguments.load()
     check_settings(processor, args.chat_template_kwargs or {})
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer

@@ -180,9 +180,11 @@ class _Plan:
         rows = self.attempt(read_rows, Path(arguments.data), arguments.views, recipes)
         if arguments.eval_data:
             folder = Path(arguments.eval_data)
-            others = self.attempt(read_rows, folder, arguments.views, recipes)
+            others = self.attempt(read_rows, folder, arguments.views_to_evaluate, recipes)
             if others is not None and others.missing:
                 self.notes.append(f"{folder} is not there yet; make it: {others.missing}")
+            if self.args.eval_strategy == "no":
+                self.notes.append("--eval_data is not read without --eval_strategy, such as steps")
         config = self.attempt(published_config, arguments.model_name_or_path)
         model = None if config is None else self.attempt(build, config, arguments)
         if rows is None or config is None or model is None:
@@ -287,6 +289,9 @@ class _Plan:
             if others:
                 lines += [("rows of other views", ", ".join(f"{n} {v}" for v, n in others.items()))]
             lines += [("columns", ", ".join(rows.columns))]
+        if self.args.eval_strategy != "no":
+            evaluated = ", ".join(self.arguments.views_to_evaluate)
+            lines += [("evaluated on", f"view {evaluated} of {self.arguments.eval_data}")]
         lines += [("pictures", "{} x {} pixels".format(*rows.size))]
         return [*lines, ("longest prompt", f"{prompt.tokens} tokens, {prompt.how}")]
 
@@ -405,6 +410,8 @@ class _Plan:
             weight, states = 2, 12
         model_bytes = weight * (trained if adapter else trained + frozen)
         checkpoint = model_bytes + (0 if args.save_only_model else states * trained)
+        if self.is_grpo and args.sync_ref_model:  # the reference that moves, too
+            checkpoint += model_bytes
         strategy = args.save_strategy.value
         if strategy == "no":
             return [("checkpoints", "none"), ("the model", gigabytes(model_bytes))]

@@ -30,7 +30,7 @@ from star_r1.files import leftovers, write_atomic
 from star_r1.train import hub
 from star_r1.train.callbacks import Bar, Interrupt, Log, runtime
 from star_r1.train.card import on_hub, update_card
-from star_r1.train.checkpoints import last_checkpoint
+from star_r1.train.checkpoints import best_checkpoint, last_checkpoint
 from star_r1.train.guards import Divergence, room_to_write
 from star_r1.train.record import TRAINING, read_record, record_training
 from star_r1.train.terminal import say
@@ -74,7 +74,8 @@ def run(trainer: Any, about: Mapping[str, Any], period: int = 1, max_kl: float =
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if 0 < trainer.args.max_steps <= state.global_step:
             say(f"all {trainer.args.max_steps} steps are done")
-            trainer._load_from_checkpoint(str(checkpoint))  # train() would do one step more
+            best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
+            trainer._load_from_checkpoint(str(best or checkpoint))  # train() would do a step more
             _mend_log(folder)
             return _end(trainer, state, read_record(folder) or about, repo)
     if trainer.is_world_process_zero():

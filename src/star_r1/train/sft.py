@@ -20,6 +20,7 @@ from star_r1.data.dataset import load
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.checkpoints import ExactResume
+from star_r1.train.evaluation import ByView, rows_to_evaluate
 from star_r1.train.guards import FiniteUpdates
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
@@ -43,7 +44,7 @@ class StarSFTConfig(SFTConfig):  # type: ignore[misc]
         super().__post_init__()
 
 
-class StarSFTTrainer(FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
+class StarSFTTrainer(ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that resumes exactly, and stops when it breaks."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -78,9 +79,7 @@ def main(argv: Sequence[str]) -> int:
     arguments, args = parse(prog, argv, *types)
     check(arguments, args)
     train = answers_of(arguments.data, arguments.views)
-    others = None
-    if arguments.eval_data:
-        others = answers_of(arguments.eval_data, arguments.views)
+    others = rows_to_evaluate(arguments, answers_of)
     model, processor = arguments.load()
     trainer = StarSFTTrainer(
         model,
