@@ -126,6 +126,8 @@ def test_the_mini_models_lines_are_read_exactly(data_folder: Path) -> None:
     [
         ("<think>a</think><answer>b</answer>", "a"),
         ("<think>a<answer>b</answer>", "a<answer>b</answer>"),
+        ("a</think><answer>b</answer>", "a"),
+        ("a</think>", "a"),
         ("a <answer>b</answer> c", "a "),
         ("a <answer>b</answer> c <answer>d</answer>", "a <answer>b</answer> c "),
         ("a", "a"),

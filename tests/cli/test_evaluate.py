@@ -106,3 +106,9 @@ def test_values_that_are_none(
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {line.format(data=data_folder)}")
     assert not run.exists()
+
+
+def test_a_completion_whose_prompt_began_the_block_keeps_the_format(in_process: Call) -> None:
+    text = "2:cyan</think><answer>2.color.cyan</answer>"
+    code, out, _ = in_process(f"reward --truth 2.color.cyan --completion {text} --json")
+    assert (code, json.loads(out)["format"]) == (0, 1.0)

@@ -6,7 +6,12 @@ from tests.patience import patience
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import BrokenLines, read_completions, read_predictions
+from star_r1.evaluate.predictions import (
+    BrokenLines,
+    Completion,
+    read_completions,
+    read_predictions,
+)
 from star_r1.evaluate.scoring import MetricSet, score_file
 from star_r1.tvr import format_changes
 
@@ -91,6 +96,17 @@ def test_an_empty_completion_without_a_status_is_empty(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "completion": " "}\n{"id": "b", "completion": "none"}\n')
     found = read_completions(path, {"a", "b"})
     assert [own.status for (own,) in found.values()] == ["empty", "answered"]
+
+
+def test_only_a_line_of_ours_says_what_its_prompt_began(tmp_path: Path) -> None:
+    """Ours are stored whole, and are read strictly; the text of others tells."""
+    path = tmp_path / "p.jsonl"
+    text = "a</think><answer>2.color.cyan</answer>"
+    ours = Completion("ours", text, key="0123").to_json()
+    path.write_text(f"{ours}\n{json.dumps({'id': 'theirs', 'completion': text})}\n")
+    found = read_completions(path)
+    assert found["ours"][0].text == text
+    assert found["theirs"][0].text == f"<think>{text}"
 
 
 def test_a_row_may_have_any_number_of_completions(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from star_r1.train import grpo, sft
 from star_r1.train.arguments import parse
 from star_r1.train.grpo import GRPOArguments, RewardArguments, StarGRPOConfig, StarGRPOTrainer
 from star_r1.train.plan import asked_for, build, show
-from star_r1.train.sft import StarSFTConfig, StarSFTTrainer, answers_of
+from star_r1.train.sft import StarSFTConfig, StarSFTTrainer, answers_of, teach
 
 ROOT = Path(__file__).parents[2]
 TYPES = (GRPOArguments, RewardArguments, StarGRPOConfig)
@@ -119,11 +119,12 @@ def test_steps_are_those_of_the_trainer(flags: str, plan: Plan, fixed: list[str]
 def test_steps_are_those_of_the_sft_trainer(flags: str, plan: Plan, fixed: list[str]) -> None:
     found = plan(*flags.split(), main=sft.main)
     arguments, args = parse("train", [*fixed, *flags.split()], sft.StarArguments, StarSFTConfig)
+    processor = load_processor(arguments.model_name_or_path)
     trainer = StarSFTTrainer(
         load_model(arguments.model_name_or_path),
         args,
-        train_dataset=answers_of(arguments.data, ["center"]),
-        processing_class=load_processor(arguments.model_name_or_path),
+        train_dataset=teach(answers_of(arguments.data, ["center"]), processor),
+        processing_class=processor,
     )
     *_, steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())
     assert found["steps"] == str(steps)

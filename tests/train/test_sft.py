@@ -6,13 +6,13 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from star_r1.data.dataset import load
 from star_r1.model.loading import load_processor
-from star_r1.train.sft import answers_of
+from star_r1.train.sft import answers_of, teach
 from star_r1.tvr.answer import parse_answer
 
 
 def test_loss_covers_the_completion_only(data_folder: Path, model_folder: Path) -> None:
     processor = load_processor(str(model_folder))
-    rows = answers_of(str(data_folder), ["center"])
+    rows = teach(answers_of(str(data_folder), ["center"]), processor)
     collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
     batch = collate([rows[number] for number in range(4)])
     answers = load(data_folder, views=["center"])["answer"]

@@ -13,7 +13,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion
 from star_r1.progress import progress
-from star_r1.reward.adapters.trl import text_of
+from star_r1.reward.adapters.trl import logged_text
 from star_r1.train.record import describe_data, read_record
 from star_r1.tvr.sample import Sample
 
@@ -78,7 +78,7 @@ def _read_step(path: Path, samples: Mapping[str, Sample]) -> Iterator[tuple[int,
     if not rows or not {"id", "completion", "step"} <= set(rows[0]):
         return
     found = [
-        values(read_completion(Completion(row["id"], text_of(row["completion"])), sample))
+        values(read_completion(Completion(row["id"], logged_text(row)), sample))
         for row in rows
         if (sample := samples.get(row["id"])) is not None
     ]

@@ -18,7 +18,7 @@ from star_r1.analyze.sentences import split_sentences
 from star_r1.analyze.story import Story
 from star_r1.analyze.telling import tell
 from star_r1.analyze.words import lexicon
-from star_r1.tvr.answer import parse_answer
+from star_r1.tvr.answer import parse_answer, whole
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 
@@ -108,6 +108,7 @@ def find_reasoning(text: str | None) -> str:
     """The text of the think block; without one, what stands before the last answer, or all."""
     if not isinstance(text, str):
         return ""
+    text = whole(text)
     if "<think>" in text:
         return parse_answer(text).reasoning
     end = text.rfind("<answer>")

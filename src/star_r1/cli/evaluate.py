@@ -175,7 +175,7 @@ def reward(
 ) -> None:
     """Compute the STAR reward of one completion, term by term."""
     from star_r1.reward.star import star
-    from star_r1.tvr.answer import parse_answer
+    from star_r1.tvr.answer import parse_answer, whole
     from star_r1.tvr.change import parse_changes
     from star_r1.tvr.vocabulary import Vocabulary
 
@@ -189,7 +189,7 @@ def reward(
         raise UserError(f"--truth {truth!r}: {error}") from None
     if completion == "-":
         completion = sys.stdin.buffer.read().decode(errors="replace")
-    answer = parse_answer(completion, vocabulary)
+    answer = parse_answer(whole(completion), vocabulary)
     result = star(answer, changes)
     if as_json:
         print(json.dumps(result.terms))

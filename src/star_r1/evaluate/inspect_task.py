@@ -29,7 +29,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.one_row import row_values
 from star_r1.metrics import Tally, judge
-from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.answer import Answer, parse_answer, whole
 from star_r1.tvr.change import format_changes
 from star_r1.tvr.prompt import PROMPTS, PromptName, build_prompt, has_table
 from star_r1.tvr.sample import Sample
@@ -179,13 +179,12 @@ def completion_text(output: ModelOutput) -> str:
         return ""
     content = output.choices[0].message.content
     if isinstance(content, str):
-        return content
+        return whole(content)
     texts = "".join(part.text for part in content if isinstance(part, ContentText))
-    if "<think>" in texts:  # where nothing else is left, Inspect keeps the whole as text too
-        return texts
-    thoughts = [
+    # Where nothing else is left, Inspect keeps the whole as text too; ``whole`` adds nothing then.
+    thoughts = "".join(
         part.reasoning
         for part in content
         if isinstance(part, ContentReasoning) and not part.redacted
-    ]
-    return f"<think>{''.join(thoughts)}</think>{texts}" if any(thoughts) else texts
+    )
+    return whole(texts, reasoning=thoughts)

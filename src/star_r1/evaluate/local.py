@@ -22,6 +22,7 @@ from star_r1.evaluate.predictor import Question, judge_status
 from star_r1.evaluate.questions import digest
 from star_r1.model.loading import TRAINABLE, load_model, load_processor
 from star_r1.model.template import check_settings, render
+from star_r1.tvr.answer import whole
 
 
 class LocalModel:
@@ -107,6 +108,8 @@ class LocalModel:
     def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
         """Answer the questions; special tokens are no part of a completion.
 
+        A think block that the chat template begins is: the texts are ``whole``.
+
         Raises:
             UserError: the model has no chat template, or one that does not take these messages; the
                 GPU's memory does not suffice; a picture is broken.
@@ -150,9 +153,9 @@ class LocalModel:
         counts = inputs["attention_mask"].sum(1).tolist()
         known = self.model.config.model_type in TRAINABLE
         rows = (_greedy if known else _generate)(self.model, inputs, self.max_new_tokens)
-        for question, tokens, count in zip(questions, rows, counts, strict=True):
+        for question, prompt, tokens, count in zip(questions, prompts, rows, counts, strict=True):
             for number in question.numbers:  # the likeliest tokens are the same each time
-                yield self._completion(question, number, count, tokens)
+                yield self._completion(question, prompt, number, count, tokens)
 
     def _sampled(
         self, questions: Sequence[Question], prompts: Sequence[str]
@@ -186,7 +189,7 @@ class LocalModel:
         numbers = [number for question in questions for number in question.numbers]
         for place, number, tokens in zip(group, numbers, written, strict=True):
             count = len(encoded[place].input_ids)
-            yield self._completion(questions[place], number, count, tokens)
+            yield self._completion(questions[place], prompts[place], number, count, tokens)
 
     def _generate_sampled(self, question: Question, prompt: str) -> Iterator[Completion]:
         """By transformers' own ``generate``; seeded by row and number, so one at a time."""
@@ -203,7 +206,7 @@ class LocalModel:
                 top_p=self.top_p,
                 top_k=0,
             )
-            yield self._completion(question, number, count, tokens)
+            yield self._completion(question, prompt, number, count, tokens)
 
     def _encode(self, questions: Sequence[Question], prompts: Sequence[str]) -> Any:
         return self.processor(
@@ -228,7 +231,12 @@ class LocalModel:
         return warp
 
     def _completion(
-        self, question: Question, number: int, prompt_tokens: int, tokens: Sequence[int]
+        self,
+        question: Question,
+        prompt: str,
+        number: int,
+        prompt_tokens: int,
+        tokens: Sequence[int],
     ) -> Completion:
         """``tokens``: as written, up to and beyond the end token, which is no part of the text."""
         ends = set(self._ends)
@@ -236,7 +244,7 @@ class LocalModel:
         text = self.processor.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return Completion(
             question.id,
-            text,
+            whole(text, prompt),
             number,
             judge_status(text, cut_off=end is None),
             question.key,

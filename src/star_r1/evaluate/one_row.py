@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from star_r1.metrics import Tally, judge
-from star_r1.tvr.answer import parse_answer
+from star_r1.tvr.answer import parse_answer, whole
 from star_r1.tvr.sample import Sample
 
 
@@ -13,7 +13,8 @@ def row_values(completions: Sequence[str], sample: Sample) -> dict[str, float | 
     The mean of these over many rows is ``metrics.score`` of them all.
 
     Args:
-        completions: of the row, at least one.
+        completions: of the row, at least one; what their prompts ended in is not known here:
+            ``tvr.answer.whole`` says how the texts tell.
         sample: of the row.
 
     Returns:
@@ -27,7 +28,7 @@ def row_values(completions: Sequence[str], sample: Sample) -> dict[str, float | 
     (1.0, 1.0, None)
     """
     tally = Tally()
-    judged = [judge(parse_answer(text, sample.vocabulary), sample) for text in completions]
+    judged = [judge(parse_answer(whole(text), sample.vocabulary), sample) for text in completions]
     tally.add(sample, judged)
     alone = tally.scores(resamples=1)["overall"]
     return {metric: measured["value"] for metric, measured in alone.items()}

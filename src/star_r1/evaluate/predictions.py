@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
+from star_r1.tvr.answer import whole
 
 Status: TypeAlias = Literal["answered", "empty", "cut_off", "refused", "failed"]
 """What became of a question. Only ``failed`` has no completion of the model: all attempts to get
@@ -28,7 +29,7 @@ class Completion:
 
     Attributes:
         id: of the row that was asked.
-        text: the completion, empty where there is none.
+        text: the completion, ``whole``; empty where there is none.
         number: 0 to K - 1, which of the K completions of that row.
         status: what became of the question.
         key: of the model, prompt, pictures and settings that it answers; empty in files of others.
@@ -143,6 +144,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_line(line: bytes) -> Completion:
     """Read one line of a predictions file.
 
+    A line of ours bears a key, and its text is whole already. What the prompt of another ended in
+    is not known: ``tvr.answer.whole`` says how its text tells.
+
     Raises:
         ValueError: it is broken; the text says how, in one line of bounded length.
     """
@@ -169,7 +173,8 @@ def read_line(line: bytes) -> Completion:
         raise ValueError(f"number {shorten(str(number))}: write 0 to K - 1")
     more = (row.get("key", ""), row.get("error", ""))
     tokens = (row.get("prompt_tokens", 0), row.get("completion_tokens", 0))
-    return Completion(row["id"], text, number, status, *more, *tokens)
+    said = text if row.get("key") else whole(text)
+    return Completion(row["id"], said, number, status, *more, *tokens)
 
 
 _FIELDS: Final[dict[str, type]] = {

@@ -12,7 +12,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
 from star_r1.errors import UserError
 from star_r1.report.gallery import Pair, rank, say, show
 from star_r1.report.runs import Training
-from star_r1.reward.adapters.trl import text_of
+from star_r1.reward.adapters.trl import logged_text
 
 SHOWN: Final = 2
 """Right completions of a step, and as many wrong ones."""
@@ -65,7 +65,7 @@ def _choose(name: str, table: list[dict[str, Any]], rows: Any, place: Mapping[st
     pictures = asked.with_format("arrow")
     images = {id: pictures[n]["images"][0].as_py() for n, id in enumerate(ids)}
     said = [
-        (row["id"], say(f"advantage {row['advantage']:+.2f}", text_of(row["completion"]), sample))
+        (row["id"], say(f"advantage {row['advantage']:+.2f}", logged_text(row), sample))
         for row in table
         if (sample := samples.get(row["id"])) is not None
     ]

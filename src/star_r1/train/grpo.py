@@ -27,8 +27,8 @@ from trl.trainer.utils import RepeatSampler
 
 from star_r1.data.dataset import load
 from star_r1.errors import UserError
-from star_r1.model.template import check_settings
-from star_r1.reward.adapters.trl import REWARDS, TrlReward, make_star_reward
+from star_r1.model.template import check_settings, render
+from star_r1.reward.adapters.trl import PROMPT_END, REWARDS, TrlReward, make_star_reward
 from star_r1.reward.star import StarConfig
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
@@ -41,6 +41,7 @@ from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.terminal import quiet, say
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
+from star_r1.tvr.answer import opened
 
 REFERENCE: Final = "reference.safetensors"
 """In a checkpoint, where ``--sync_ref_model`` moves the reference model."""
@@ -164,11 +165,17 @@ class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer)
     ) -> Any:
         """Name the sample beside each completion in the table of completions, and in errors.
 
+        Rewards and table are told what the chat template made of the prompts' end: without it
+        nobody could say whether a completion keeps the format.
+
         Raises:
             UserError: a reward raised.
         """
+        (text,) = render(self.processing_class, [prompts[0]], self.chat_template_kwargs)
+        end = opened(text)
+        inputs = [{**row, PROMPT_END: end} for row in inputs]
         columns = {name: [row[name] for row in inputs] for name in inputs[0]}
-        for name in ("id", "answer"):
+        for name in ("id", "answer", PROMPT_END):
             if name in columns:
                 self._log_completion_extra(name, columns[name])
         try:

@@ -210,7 +210,7 @@ class _Plan:
             found["Tokens of a step, prompts and completions at their longest"] = self._tokens(
                 schedule, prompt, model
             )
-        found["Model"] = self._model(model)
+        found["Model"] = self._model(model, prompt)
         found["Memory of a card, estimated"] = self._memory(model, self._load(prompt, shared))
         found["Disk"] = self._disk(model, schedule)
         found["It would start"] = self._start()
@@ -350,7 +350,7 @@ class _Plan:
             ("are they shared", "yes" if reason is None else f"no: {reason}"),
         ]
 
-    def _model(self, model: Any) -> Lines:
+    def _model(self, model: Any, prompt: Prompt) -> Lines:
         arguments = self.arguments
         trained, frozen = count_parameters(model)
         how = "all but the vision tower" if arguments.freeze_vision else "all"
@@ -360,6 +360,7 @@ class _Plan:
             ("name", arguments.model_name_or_path),
             ("parameters", f"{trained + frozen}"),
             ("trained", f"{trained}, {how}"),
+            ("think block", _think_block(prompt.begun)),
         ]
 
     def _memory(self, model: Any, load: Load) -> Lines:
@@ -462,6 +463,17 @@ def build(config: Any, arguments: StarArguments) -> Any:
             f"--lora_target_modules {arguments.lora_target_modules!r}: matches no module of "
             f"{arguments.model_name_or_path}; try '.*language_model.*(q_proj|v_proj)$'"
         ) from None
+
+
+def _think_block(begun: str | None) -> str:
+    """Who begins it: the format is judged together with what the chat template wrote."""
+    if begun is None:
+        return "unknown: the chat template is not at hand"
+    if not begun:
+        return "begun by the model"
+    if "</think>" in begun:
+        return "an empty one is written by the chat template"
+    return "begun by the chat template, to be closed by the model"
 
 
 def _base(model: Any) -> Any:

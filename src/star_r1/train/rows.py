@@ -20,6 +20,7 @@ from star_r1.data.settings import Settings, read_settings
 from star_r1.errors import UserError
 from star_r1.model.loading import load_processor, resolve
 from star_r1.model.template import render
+from star_r1.tvr.answer import opened
 from star_r1.tvr.change import parse_changes
 from star_r1.tvr.prompt import build_instruction
 from star_r1.tvr.vocabulary import N_OBJECTS, REFERENCE_SIZE, STANDARD, Vocabulary
@@ -62,11 +63,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The longest prompt: its tokens, the patches of its pictures, and how both were found."""
+    """The longest prompt: its tokens, the patches of its pictures, and how both were found.
+
+    ``begun`` is the think block that its template begins for the model; None where the template is
+    not at hand.
+    """
 
     tokens: int
     patches: int
     how: str
+    begun: str | None = None
 
 
 def read_rows(folder: Path, views: Sequence[str], recipes: Path) -> Rows:
@@ -177,7 +183,8 @@ def measure_prompt(
     texts = render(processor, messages, template)
     batch = processor(images=[pictures] * len(texts), text=texts, padding=True, return_tensors="pt")
     patches = int(batch["image_grid_thw"][:PICTURES].prod(-1).sum())
-    return Prompt(int(batch["attention_mask"].sum(1).max()), patches, "counted by the processor")
+    longest = int(batch["attention_mask"].sum(1).max())
+    return Prompt(longest, patches, "counted by the processor", opened(texts[0]))
 
 
 def _estimate(rows: Rows, config: Any, min_pixels: int | None, max_pixels: int | None) -> Prompt:

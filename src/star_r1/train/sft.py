@@ -17,6 +17,7 @@ from trl import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from star_r1.data.dataset import load
+from star_r1.model.template import render
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.checkpoints import ExactResume
@@ -25,6 +26,7 @@ from star_r1.train.guards import FiniteUpdates
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
 from star_r1.train.terminal import quiet
+from star_r1.tvr.answer import opened
 
 
 @dataclasses.dataclass
@@ -56,14 +58,26 @@ class StarSFTTrainer(ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: i
 
 
 def answers_of(folder: str, views: Sequence[str]) -> Dataset:
-    """Rows of ``images``, ``prompt`` and the ``completion`` to learn."""
-    rows = load(Path(folder), views=tuple(views)).select_columns(["images", "prompt", "answer"])
-    return rows.map(_completion, remove_columns=["answer"], load_from_cache_file=False)
+    """Rows of ``images``, ``prompt`` and ``answer``."""
+    return load(Path(folder), views=tuple(views)).select_columns(["images", "prompt", "answer"])
 
 
-def _completion(row: dict[str, Any]) -> dict[str, Any]:
-    text = f"<think></think><answer>{row['answer']}</answer>"
-    return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
+def teach(rows: Dataset, processor: Any) -> Dataset:
+    """Rows of ``images``, ``prompt`` and the ``completion`` to learn.
+
+    TRL learns what the chat template makes of prompt and completion beyond what it makes of the
+    prompt alone. So a think block that the template begins is repeated to the letter, and learned
+    is only how it goes on.
+    """
+    (text,) = render(processor, rows.select_columns("prompt")[:1]["prompt"])
+    begun = opened(text) or "<think>"
+    block = begun if "</think>" in begun else f"{begun}</think>"
+
+    def completion(row: dict[str, Any]) -> dict[str, Any]:
+        text = f"{block}<answer>{row['answer']}</answer>"
+        return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
+
+    return rows.map(completion, remove_columns=["answer"], load_from_cache_file=False)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,10 +95,14 @@ def main(argv: Sequence[str]) -> int:
     train = answers_of(arguments.data, arguments.views)
     others = rows_to_evaluate(arguments, answers_of)
     model, processor = arguments.load()
+    if isinstance(others, dict):
+        others = {view: teach(rows, processor) for view, rows in others.items()}
+    elif others is not None:
+        others = teach(others, processor)
     trainer = StarSFTTrainer(
         model,
         args,
-        train_dataset=train,
+        train_dataset=teach(train, processor),
         eval_dataset=others,
         processing_class=processor,
         peft_config=arguments.adapter(),

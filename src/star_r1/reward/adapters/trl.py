@@ -8,9 +8,18 @@ from star_r1.reward.adapters.score import RIVALS, TERMS
 from star_r1.reward.adapters.truth import Pair, read
 from star_r1.reward.rivals import Rival
 from star_r1.reward.star import StarConfig, star
+from star_r1.tvr.answer import whole
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """Text, or chat messages whose last one is read; its content is text or a list of parts."""
+
+PROMPT_END: Final = "prompt_end"
+"""The column of what the prompt of each completion ends in, as far as ``tvr.answer.opened`` reads
+it. Our own trainer adds it. Without it, prompts that are text tell; chat messages do not say what
+the template makes of them, and then the completions tell (``tvr.answer.whole``)."""
+
+_REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+"""Where a message has what a model thought, if its tokenizer tells it apart (TRL 1.16)."""
 
 
 class TrlReward(Protocol):
@@ -102,12 +111,13 @@ def _read(
     completions: Sequence[Completion], answers: Sequence[str], columns: Mapping[str, Any]
 ) -> list[Pair]:
     """Each completion read, beside its true changes (``truth.read`` says from which columns)."""
-    ids, vocabularies, records = (
-        columns.get(name) or [None] * len(answers) for name in ("id", "vocabulary", "changes")
+    ids, vocabularies, records, ends, prompts = (
+        columns.get(name) or [None] * len(answers)
+        for name in ("id", "vocabulary", "changes", PROMPT_END, "prompts")
     )
     return [
         read(
-            text_of(completion),
+            text_of(completion, prompts[row] if ends[row] is None else ends[row]),
             f"row {row} of the batch" if ids[row] is None else f"sample {ids[row]}",
             answers[row],
             vocabularies[row],
@@ -117,14 +127,31 @@ def _read(
     ]
 
 
-def text_of(completion: Completion) -> str:
-    """What is read of a completion."""
+def text_of(completion: Completion, prompt: object = None) -> str:
+    """What a completion says, whole. Never raises.
+
+    Args:
+        completion: as TRL hands it to a reward, or as its table of completions has it.
+        prompt: the text of the prompt or its end; anything else says nothing of it.
+    """
+    known = prompt if isinstance(prompt, str) else None
     if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"] if completion else ""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in content or ())
+        return whole(completion, known)
+    message = completion[-1] if isinstance(completion, Sequence) and completion else None
+    if not isinstance(message, Mapping):
+        return ""
+    content = message.get("content")
+    if not isinstance(content, str):
+        parts = content if isinstance(content, list) else []
+        texts = (part.get("text") for part in parts if isinstance(part, Mapping))
+        content = "".join(text for text in texts if isinstance(text, str))
+    reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
+    return whole(content, known, reasoning)
+
+
+def logged_text(row: Mapping[str, Any]) -> str:
+    """What a row of the trainer's table of completions says, whole."""
+    return text_of(row["completion"], row.get(PROMPT_END))
 
 
 def _log_answers(pairs: Sequence[Pair], log_metric: Callable[[str, float], None]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from star_r1.errors import UserError
-from star_r1.tvr.answer import Answer, parse_answer
+from star_r1.tvr.answer import Answer, parse_answer, whole
 from star_r1.tvr.change import Change, parse_changes
 from star_r1.tvr.vocabulary import STANDARD, Vocabulary
 
@@ -21,7 +21,7 @@ def read(
     """A completion read beside its true changes, which stand in columns of our datasets.
 
     Args:
-        completion: text of the model; whatever it is, it does not raise.
+        completion: text of the model, made ``whole``; whatever it is, it does not raise.
         name: of the sample, for messages.
         answer: the column ``answer``: triplets.
         vocabulary: the column ``vocabulary``; where there is none it is STAR-R1's setting.
@@ -66,7 +66,8 @@ def read_packed(completion: str, truth: Any, name: str | None = None) -> Pair:
     """A completion read beside what ``pack`` wrote.
 
     Args:
-        completion: text of the model; whatever it is, it does not raise.
+        completion: text of the model; whatever it is, it does not raise. What its prompt ended in
+            is not known here: ``tvr.answer.whole`` says how the text tells.
         truth: what ``pack`` wrote, or plain triplets in STAR-R1's setting: ``"2.color.cyan"``.
         name: of the sample, for messages; else the ``id`` in ``truth`` is taken.
 
@@ -77,6 +78,7 @@ def read_packed(completion: str, truth: Any, name: str | None = None) -> Pair:
     >>> answer.changes, len(changes)
     ((Change(index=2, attribute='color', value='red'),), 2)
     """
+    completion = whole(completion)
     try:
         if not truth.lstrip().startswith("{"):
             return parse_answer(completion), parse_changes(truth)

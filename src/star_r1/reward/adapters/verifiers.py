@@ -20,6 +20,7 @@ import verifiers.v1 as vf
 from star_r1.errors import UserError
 from star_r1.reward.adapters.score import score
 from star_r1.reward.adapters.truth import pack, read_packed
+from star_r1.tvr.answer import whole
 
 __all__ = ["StarTaskset"]
 
@@ -53,7 +54,7 @@ class StarTask(vf.Task[StarData, vf.State, StarTaskConfig]):  # type: ignore[mis
         return {name: value for name, value in self._scored(trace).items() if name != "score"}
 
     def _scored(self, trace: Any) -> dict[str, float]:
-        said, truth = read_packed(trace.last_reply, self.data.ground_truth)
+        said, truth = read_packed(_reply(trace), self.data.ground_truth)
         return score(said, truth, self.config.reward, **(self.config.numbers or {}))
 
 
@@ -85,6 +86,13 @@ class StarTaskset(vf.Taskset[StarTask, StarTasksetConfig]):  # type: ignore[misc
                 if not self.config.views or row["view"] in self.config.views:
                     data = StarData(id=row["id"], prompt=_messages(row), ground_truth=pack(row))
                     yield StarTask(data, self.config.task)
+
+
+def _reply(trace: Any) -> str:
+    """The last reply, with the reasoning that verifiers keeps apart from it (0.4)."""
+    text: str = trace.last_reply
+    said = (m for m in reversed(trace.assistant_messages) if (m.content or "").strip() == text)
+    return whole(text, reasoning=getattr(next(said, None), "reasoning_content", None))
 
 
 def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
