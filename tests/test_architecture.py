@@ -15,7 +15,7 @@ import star_r1
 ROOT = Path(star_r1.__file__).parent
 
 LEVELS = (
-    ("errors",),
+    ("errors", "texts"),
     ("files", "progress", "provenance"),
     ("tvr",),
     ("reward", "metrics", "render"),

@@ -54,7 +54,7 @@ def _train(connection: Connection, arm: str, case: Case, folder: Path) -> None:
     data = folder / f"{arm}-{case.pictures[0]}"
     if not data.exists():
         write_data(data, case)
-    rows = prompts_of(str(data), ["center"], decode=TRAINERS[arm] is StarGRPOTrainer)
+    rows = prompts_of(str(data), ["center"])
     model, processor = build(case, rows)
     args = StarGRPOConfig(
         str(folder / "out"),

@@ -1,8 +1,10 @@
-"""Writes a file whole or not at all."""
+"""Writes a file whole or not at all; reads plain files only, none that never ends."""
 
+import errno
 import glob
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,3 +67,59 @@ def leftovers(path: Path) -> list[Path]:
     []
     """
     return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file that others named, to read its bytes.
+
+    A FIFO would be waited for and a device never ends: only plain files are opened. Links are
+    followed.
+
+    Raises:
+        OSError: it is no plain file, there is none, no file can have this name, or it cannot be
+            read.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a plain file", str(path))
+        return path.open("rb")
+    except ValueError:  # a NUL, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "No file can have this name", str(path)) from None
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a file that others named, at most so many of them.
+
+    Raises:
+        OSError: as ``open_regular``, or the file is larger.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_atomic(path, "done")
+    >>> read_regular(path, 4)
+    b'done'
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"Larger than {most} bytes", str(path))
+    return content
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file of ``folder`` is a link to one that lies elsewhere.
+
+    In the Hub's cache all files are links from ``snapshots/REVISION`` into ``blobs`` beside
+    ``snapshots``: these do not lead out.
+
+    >>> leads_out(Path("data/a.parquet"), Path("data"))
+    False
+    """
+    real, root = path.resolve(), folder.resolve()
+    caches = (parent.parent for parent in (root, *root.parents) if parent.name == "snapshots")
+    return not (
+        real.is_relative_to(root) or any(real.parent == cache / "blobs" for cache in caches)
+    )

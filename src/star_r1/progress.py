@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
+from star_r1.texts import harmless
+
 LOG_SECONDS: Final = 30.0
 """Time between two plain lines where stderr is no terminal."""
 
@@ -37,6 +39,7 @@ def progress(title: str, total: int, unit: str = "samples", done: int = 0) -> It
     ...         advance()
     """
     console = Console(stderr=True)
+    title = harmless(title)
     if console.is_terminal:
         columns = (
             TextColumn("[bold]{task.description}"),

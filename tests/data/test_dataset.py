@@ -17,6 +17,7 @@ from star_r1.data.dataset import (
     row_to_sample,
     shards,
 )
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.tvr import build_prompt, format_changes, parse_changes
 from star_r1.tvr.vocabulary import VIEWS, camera_position
@@ -43,7 +44,7 @@ def test_a_row_gives_back_its_sample(rendered: Path) -> None:
         assert format_changes(sample.changes) == row["answer"]
         assert parse_changes(row["answer"]) == sample.changes
         assert without_nulls(row["prompt"]) == build_prompt(sample)
-        assert [picture.size for picture in row["images"]] == [(56, 42)] * 2
+        assert [picture.size for picture in read_pair(row)] == [(56, 42)] * 2
         visible = {str(thing.index) for thing in sample.initial.visible}
         assert [set(seen) for seen in json.loads(row["pixels"]).values()] == [visible] * 2
 
@@ -193,7 +194,7 @@ def test_read_row(rendered: Path) -> None:
     loaded = load(rendered)[10]
     row = read_row(rendered, "000003-left")
     assert row["id"] == loaded["id"]
-    assert [p.tobytes() for p in row["images"]] == [p.tobytes() for p in loaded["images"]]
+    assert [p.tobytes() for p in row["images"]] == [p.tobytes() for p in read_pair(loaded)]
 
 
 def test_the_nearest_ids_are_named(rendered: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from star_r1.data import export as export_module
 from star_r1.data.dataset import load, read_columns, row_to_sample
 from star_r1.data.export import FORMS, export
+from star_r1.data.pictures import read_pair
 from star_r1.data.reason_rft import import_reason_rft
 from star_r1.data.shards import Row, encode_png, make_row, to_parquet
 from star_r1.data.trance import import_trance
@@ -141,7 +142,7 @@ class TestReasonRft:
             assert [row[c] for c in SAME] == [back[c] for c in SAME]
             assert all(
                 np.array_equal(np.asarray(a), np.asarray(b))
-                for a, b in zip(row["images"], back["images"], strict=True)
+                for a, b in zip(read_pair(row), read_pair(back), strict=True)
             )
 
     def test_rows(self, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_jsonl(tmp_path: Path) -> None:
         f"00000{n}-{v}" for n in (0, 1) for v in ("left", "top")
     ]
     for line, row in zip(lines, load(data), strict=True):
-        for path, expected in zip(line["images"], row["images"], strict=True):
+        for path, expected in zip(line["images"], read_pair(row), strict=True):
             with Image.open(tmp_path / "out" / path) as picture:
                 assert np.array_equal(np.asarray(picture), np.asarray(expected))
         system, user = line["messages"]

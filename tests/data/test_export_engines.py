@@ -17,6 +17,7 @@ from PIL import Image
 from star_r1.data import export_engines
 from star_r1.data.dataset import load
 from star_r1.data.export_engines import ENGINES, export_engine
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.reward.adapters.truth import read_packed
 
@@ -53,7 +54,7 @@ def test_verl(data_folder: Path, tmp_path: Path) -> None:
         assert (system["role"], user["role"]) == ("system", "user")
         assert "<image>" not in system["content"]
         assert user["content"].startswith("<image><image>Initial objects:\n")
-        assert all(map(same_picture, row["images"], source["images"]))
+        assert all(map(same_picture, row["images"], read_pair(source)))
         assert len(row["images"]) == 2
         assert row["reward_model"]["style"] == "rule"
         assert truth(row["reward_model"]["ground_truth"]) == source["answer"].split(", ")
@@ -88,7 +89,7 @@ def test_ms_swift(data_folder: Path, tmp_path: Path) -> None:
     for line, source in zip(map(json.loads, lines), load(data_folder, ["center"]), strict=True):
         assert list(line) == ["id", "messages", "images", "ground_truth"]
         assert line["messages"][1]["content"].count("<image>") == 2
-        for path, picture in zip(line["images"], source["images"], strict=True):
+        for path, picture in zip(line["images"], read_pair(source), strict=True):
             assert path.startswith("image/train/")
             with Image.open(tmp_path / "out" / path) as opened:
                 assert same_picture(opened, picture)

@@ -13,6 +13,7 @@ from PIL import Image
 from star_r1.data import intake
 from star_r1.data.dataset import load, row_to_sample
 from star_r1.data.intake import Flaw
+from star_r1.data.pictures import read_pair
 from star_r1.data.reason_rft import (
     import_reason_rft,
     parse_calls,
@@ -226,7 +227,7 @@ class TestImport:
         assert [row["answer"] for row in rows] == ["4.color.cyan"] * 2
         assert "4: large blue glass sphere" in rows[0]["prompt"][1]["content"][2]["text"]
         with Image.open(tmp_path / "rft" / "image" / "img_000003-fin.R.png") as picture:
-            assert np.array_equal(np.asarray(picture), np.asarray(rows[1]["images"][1]))
+            assert np.array_equal(np.asarray(picture), np.asarray(read_pair(rows[1])[1]))
         assert row_to_sample(rows[1]).rig == UNKNOWN_RIG
         problems: list[str] = []
         verify(out, problems.append)
@@ -244,9 +245,8 @@ class TestImport:
         source = write(tmp_path / "rft", [question(1)])
         import_reason_rft(source, tmp_path / "out")
         show(tmp_path / "out", "000001-center", tmp_path / "pair.png")
-        (row,) = load(tmp_path / "out").with_format("arrow")["images"][0:1]
-        sample = row_to_sample(load(tmp_path / "out")[0])
-        for picture in gallery.show(sample, row.as_py()):
+        row = load(tmp_path / "out")[0]
+        for picture in gallery.show(row_to_sample(row), row):
             assert picture.labels == ()
 
     def test_the_pictures_may_lie_elsewhere(self, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from star_r1.cli import main
 from star_r1.data import intake
 from star_r1.data.dataset import load, read_columns, row_to_sample
 from star_r1.data.intake import Flaw, Imported
+from star_r1.data.pictures import read_pair
 from star_r1.data.show import show
 from star_r1.data.trance import import_trance
 from star_r1.data.trance_format import Entry, read_entry, to_entry
@@ -316,7 +317,7 @@ class TestImport:
 
     def test_pictures_lose_their_alpha_alone(self, source: Path, tmp_path: Path) -> None:
         import_trance(source, tmp_path / "out", views=("right",))
-        images = load(tmp_path / "out")[0]["images"]
+        images = read_pair(load(tmp_path / "out")[0])
         for image, name in zip(images, ("init.C", "fin.R"), strict=True):
             with Image.open(source / "image" / f"img_000001-{name}.png") as published:
                 expected = np.asarray(published)[..., :3]

@@ -33,6 +33,7 @@ from tests.evaluate.misbehaving_server import (
 )
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.endpoint import GIVE_UP_AFTER, Endpoint, to_openai
 from star_r1.evaluate.predictions import Completion, read_completions
@@ -465,7 +466,7 @@ def test_pictures_are_those_of_the_data(
         parts = question["content"]
         shown = [part["image_url"] for part in parts if part["type"] == "image_url"]
         assert [picture["detail"] for picture in shown] == ["low", "low"]
-        for picture, original in zip(shown, row["images"], strict=True):
+        for picture, original in zip(shown, read_pair(row), strict=True):
             assert_same(decode(picture["url"]), original)
         system, user = row["prompt"]
         assert instruction == {"role": "system", "content": system["content"][0]["text"]}
@@ -484,7 +485,11 @@ def test_few_shot_pictures_stand_where_their_texts_are(
     assert system["role"] == "system"
     roles = ["user", "assistant", "user", "assistant", "user"]
     assert [message["role"] for message in messages] == roles
-    rows = [*choose_examples(other, 2, 0, data_folder), load(data_folder)[0]]
+    asked_row = load(data_folder)[0]
+    rows = [
+        *choose_examples(other, 2, 0, data_folder),
+        asked_row | {"images": read_pair(asked_row)},
+    ]
     for row, message in zip(rows, messages[::2], strict=True):
         shown = [part for part in message["content"] if part["type"] == "image_url"]
         for picture, original in zip(shown, row["images"], strict=True):

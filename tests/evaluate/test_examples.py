@@ -94,5 +94,5 @@ def test_an_example_with_a_broken_picture_is_named(data_folder: Path, tmp_path: 
     (folder := tmp_path / "set" / "data").mkdir(parents=True)
     rows = [make_row(s, (PNG, PNG[:50]), {}) for s in samples_of(data_folder)[:1]]
     (folder / "train-00000-of-00001.parquet").write_bytes(to_parquet(rows))
-    with pytest.raises(UserError, match=f"row '{rows[0]['id']}': a picture of it is broken"):
+    with pytest.raises(UserError, match=f"row '{rows[0]['id']}': its final picture is cut off"):
         choose_examples(folder.parent, 1)

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.local import LocalModel, _see
 from star_r1.evaluate.predictions import Completion
@@ -65,7 +66,7 @@ def reference(model: Any, processor: Any, rows: Any) -> dict[str, str]:
         prompt = processor.apply_chat_template(
             row["prompt"], add_generation_prompt=True, tokenize=False
         )
-        inputs = processor(text=[prompt], images=[row["images"]], return_tensors="pt")
+        inputs = processor(text=[prompt], images=[read_pair(row)], return_tensors="pt")
         tokens = model.generate(
             **inputs, max_new_tokens=NEW_TOKENS, do_sample=False, suppress_tokens=vision
         )[0, inputs["input_ids"].shape[1] :].tolist()
@@ -216,8 +217,8 @@ def test_never_writes_a_vision_token(model: Any, processor: Any, rows: Any) -> N
 
 
 def test_a_picture_that_recurs_is_looked_at_once(model: Any, processor: Any, rows: Any) -> None:
-    first, second = rows[0]["images"]
-    (third, _) = rows[1]["images"]
+    first, second = read_pair(rows[0])
+    (third, _) = read_pair(rows[1])
     inputs = processor.image_processor(
         images=[first, second, first, third, first], return_tensors="pt"
     )
@@ -307,7 +308,7 @@ def by_generate(model: Any, processor: Any, rows: Any, max_new_tokens: int = 4) 
         prompt = processor.apply_chat_template(
             row["prompt"], add_generation_prompt=True, tokenize=False
         )
-        inputs = processor(text=[prompt], images=[row["images"]], return_tensors="pt")
+        inputs = processor(text=[prompt], images=[read_pair(row)], return_tensors="pt")
         tokens = model.generate(
             **inputs,
             max_new_tokens=max_new_tokens,

@@ -269,10 +269,11 @@ def test_a_broken_picture_is_named_and_what_is_answered_stays(
     (path,) = shards(data_folder)
     table = pq.read_table(path)
     rows = table.to_pylist()
-    rows[7]["images"][1]["bytes"] = rows[7]["images"][1]["bytes"][:300]
+    content = rows[7]["images"][1]["bytes"]
+    rows[7]["images"][1]["bytes"] = content[:100] + bytes(400) + content[500:]
     (tmp_path / "data").mkdir()
     pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "data" / path.name)
-    message = f"row '{rows[7]['id']}': a picture of it is broken"
+    message = f"row '{rows[7]['id']}': its final picture is damaged"
     with pytest.raises(UserError, match=message) as error:
         evaluate(model, tmp_path, tmp_path / "run", batch_size=1, max_new_tokens=1)
     assert "\n" not in str(error.value)

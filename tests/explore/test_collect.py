@@ -108,19 +108,23 @@ def test_moves_colors_and_views_of_other_data(moves_folder: Path, custom_folder:
     assert custom[0].full["vocabulary"]["colors"]["pink"] == [255, 180, 200]
 
 
-def test_pictures_that_browsers_do_not_show_become_png(
+def test_pictures_that_programs_show_differently_become_plain_ones(
     data_folder: Path, samples: Callable[[Path], list[Sample]]
 ) -> None:
     from io import BytesIO
 
     from PIL import Image
 
-    buffer = BytesIO()
-    Image.new("RGB", (8, 6)).save(buffer, "BMP")
+    turned, exif = BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # as a camera held upright writes it
+    Image.new("RGB", (8, 6)).save(turned, "JPEG", exif=exif)
     grey = encode_png(np.zeros((6, 8), np.uint8))
-    row = to_page(make_row(samples(data_folder)[0], (buffer.getvalue(), grey), {}), ())
+    row = to_page(make_row(samples(data_folder)[0], (turned.getvalue(), grey), {}), ())
     assert [picture.name.rpartition(".")[2] for picture in row.pictures] == ["png", "png"]
-    assert row.pictures[0].content.startswith(b"\x89PNG")
+    assert [picture.size for picture in row.pictures] == [(6, 8), (8, 6)]
+    for picture in row.pictures:
+        with Image.open(BytesIO(picture.content)) as shown:
+            assert (shown.size, shown.mode) == (picture.size, "RGB")
 
 
 def broken_picture(root: Path, data: Path, run: Path) -> list[Path]:
@@ -174,7 +178,7 @@ def nothing_said(root: Path, data: Path, run: Path) -> list[Path]:
         (lambda root, data, run: [root / "nowhere"], "no such folder"),
         (lambda root, data, run: [data, run], "no run.json in it; give runs"),
         (lambda root, data, run: [data, data], "no run.json in it; give runs"),
-        (broken_picture, "row '000000-center': column 'images' is not two pictures"),
+        (broken_picture, "row '000000-center': its initial picture is"),
         (other_data, "were evaluated on different data"),
         (unknown_id, "id 'nobody' is not in the data"),
         (nothing_said, "no rows to show"),

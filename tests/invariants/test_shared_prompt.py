@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Image, List
 from tests.tiny import make_tiny
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -68,7 +69,10 @@ def build(data_folder: Path, tmp_path: Path) -> Callable[..., Any]:
             model,
             reward,
             args,
-            train_dataset=prompts_of(str(data_folder), ["center"], decode=True),
+            train_dataset=prompts_of(str(data_folder), ["center"]).cast_column(
+                "images",
+                List(Image()),  # as TRL's own methods need them
+            ),
             processing_class=processor,
         )
 

@@ -17,6 +17,8 @@ import numpy as np
 import PIL
 import pytest
 import torch
+from datasets import Image as ImageFile
+from datasets import List
 from packaging.requirements import Requirement
 from PIL import Image
 from tests.tiny import make_tiny
@@ -65,7 +67,8 @@ def build(data_folder: Path, tmp_path: Path) -> Callable[..., Any]:
             beta=0.0,
             **settings,
         )
-        rows = prompts_of(str(data_folder), ["center"], decode=True)
+        rows = prompts_of(str(data_folder), ["center"])
+        rows = rows.cast_column("images", List(ImageFile()))  # as TRL's own trainer needs them
         return cls(model, constant, args, train_dataset=rows, processing_class=build_processor())
 
     return build

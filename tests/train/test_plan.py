@@ -99,7 +99,7 @@ def test_steps_are_those_of_the_trainer(flags: str, plan: Plan, fixed: list[str]
         load_model(arguments.model_name_or_path),
         grpo.reward_function(arguments, numbers),
         args,
-        train_dataset=grpo.prompts_of(arguments.data, ["center"], decode=False),
+        train_dataset=grpo.prompts_of(arguments.data, ["center"]),
         processing_class=load_processor(arguments.model_name_or_path),
     )
     *_, steps = trainer.set_initial_training_values(args, trainer.get_train_dataloader())

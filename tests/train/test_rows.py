@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.model.loading import load_processor
 from star_r1.model.published import published_config
@@ -63,7 +64,7 @@ def test_longest_prompt_is_counted_by_the_processor(data_folder: Path, model_fol
     lengths = [
         processor(
             text=processor.apply_chat_template(row["prompt"], add_generation_prompt=True),
-            images=row["images"],
+            images=read_pair(row),
             return_tensors="pt",
         )
         for row in load(data_folder, ["center"])

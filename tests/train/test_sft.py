@@ -5,6 +5,7 @@ from pathlib import Path
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import read_pair
 from star_r1.model.loading import load_processor
 from star_r1.train.sft import answers_of, teach
 from star_r1.tvr.answer import parse_answer
@@ -14,7 +15,7 @@ def test_loss_covers_the_completion_only(data_folder: Path, model_folder: Path) 
     processor = load_processor(str(model_folder))
     rows = teach(answers_of(str(data_folder), ["center"]), processor)
     collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    batch = collate([rows[number] for number in range(4)])
+    batch = collate([row | {"images": read_pair(row)} for row in map(rows.__getitem__, range(4))])
     answers = load(data_folder, views=["center"])["answer"]
     for labels, answer in zip(batch["labels"], answers, strict=False):
         learned = processor.tokenizer.decode(labels[labels != -100])

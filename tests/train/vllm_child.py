@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import vllm.model_executor.layers.utils
+from datasets import Image, List
 from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
 from trl.generation import vllm_generation
@@ -49,7 +50,7 @@ def main(name: str, data: str, folder: str) -> None:
         vllm_generation.LLM, dtype="float32", enforce_eager=True
     )
     model, processor = load_model(name), load_processor(name)
-    rows = prompts_of(data, ["center"], decode=True)
+    rows = prompts_of(data, ["center"]).cast_column("images", List(Image()))
     forbid_vision_tokens(model)
     args = GRPOConfig(
         folder,

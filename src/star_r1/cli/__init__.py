@@ -8,6 +8,7 @@ import typer
 
 from star_r1.cli import analyze, compare, data, evaluate, explore, look, train
 from star_r1.errors import UserError
+from star_r1.texts import harmless
 
 app = typer.Typer(
     name="star-r1",
@@ -102,5 +103,6 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(line: str, status: int) -> int:
-    print(" ".join(line.split()), file=sys.stderr)
+    # A message may quote other people's files.
+    print(harmless(" ".join(line.split())), file=sys.stderr)
     return status

@@ -5,18 +5,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
 from datasets.exceptions import DatasetGenerationError
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from PIL import Image as Pillow
 
+from star_r1.data.names import Ids, name_fault
+from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
+from star_r1.files import leads_out, open_regular
+from star_r1.texts import harmless
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
@@ -54,19 +57,30 @@ _SCHEMA: Final = FEATURES.arrow_schema
 SAMPLE_COLUMNS: Final = ("id", "view", "initial", "changes", "rig", "vocabulary")
 """What ``row_to_sample`` needs."""
 
+TEXT_COLUMNS: Final = tuple(name for name in FEATURES if name != "images")
+"""All that can be read quickly: pictures are most of a file."""
+
 SCORED_COLUMNS: Final = tuple(column for column in SAMPLE_COLUMNS if column != "rig")
 """What it needs for scores."""
 
+LONGEST_TEXT: Final = 1 << 16
+"""Bytes of a column of text; ours take some 3,000, a rig with all views 25,000."""
+
 _BATCH_ROWS: Final = 1024
 """Read at a time: the files of other makers may hold any number of rows."""
-_SHARD: Final = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})\.parquet")
+_SHARD: Final = re.compile(
+    r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet", re.ASCII
+)
+MOST_SHARDS: Final = 99_999
+"""Of a split: the number of a shard has five digits, for us as for the ``datasets`` library."""
 
 
 def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
     """Open a dataset folder that ``star-r1 generate`` or ``star-r1 import`` wrote.
 
-    The rows are memory-mapped from the cache of the ``datasets`` library, pictures decoded as
-    rows are read, so the size of the dataset does not matter.
+    The rows are memory-mapped from the cache of the ``datasets`` library, so the size of the
+    dataset does not matter. Pictures are the files' bytes: ``pictures.read_pair`` decodes those
+    of a row.
 
     Args:
         folder: holds ``data/*.parquet``; ``folder/test`` for the split ``test`` of a folder that
@@ -78,16 +92,17 @@ def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
 
     Raises:
         UserError: there is no such folder or no data in it, a shard is missing, damaged or
-            lacks a column, or no row has one of ``views``.
+            lacks a column, an id is none or that of another row, or no row has one of ``views``.
     """
     paths = shards(folder)
-    for path in paths:
-        check_file(path)
+    for _ in _batches(paths, TEXT_COLUMNS):
+        pass  # what is wrong with it is named
     show_bars = not are_progress_bars_disabled()
     disable_progress_bars()  # this one would stand above the bar of the work itself
     try:
-        dataset = Dataset.from_parquet([str(path) for path in paths])
-    except (DatasetGenerationError, OSError, pa.ArrowException) as error:
+        features = _undecoded(pq.read_schema(paths[0]))
+        dataset = Dataset.from_parquet([str(path) for path in paths], features=features)
+    except (DatasetGenerationError, OSError, ValueError, TypeError, pa.ArrowException) as error:
         for path in paths:
             _read(path)  # names the damaged file, where that is the cause
         raise UserError(f"{folder}: cannot be loaded: {error.__cause__ or error}") from None
@@ -103,6 +118,13 @@ def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:
                 f"{folder}: no row has view {view!r}; it holds {', '.join(sorted(set(column)))}"
             )
     return dataset.select([i for i, view in enumerate(column) if view in views])
+
+
+def _undecoded(schema: pa.Schema) -> Features:
+    """Column -> type, as the bytes have it: what the metadata of others says is not looked at."""
+    features = Features.from_arrow_schema(schema.remove_metadata())
+    pictures = [name for name in ("images", "masks", "depth") if name in features]
+    return Features({**features, **{name: List(Image(decode=False)) for name in pictures}})
 
 
 def row_to_sample(row: Mapping[str, Any], with_rig: bool = True) -> Sample:
@@ -126,8 +148,9 @@ def row_to_sample(row: Mapping[str, Any], with_rig: bool = True) -> Sample:
         scene, changes = _read_scene(row["initial"], row["changes"], row["vocabulary"])
         rig = _read_rig(row["rig"]) if with_rig else _still_rig(row["view"])
         return Sample(row["id"], scene, changes, row["view"], rig)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"row {name!r}: {error}; generate the data again") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        what = harmless(str(error), 300)
+        raise UserError(f"row {name!r}: {what}; generate the data again") from None
 
 
 # The views of a sample have all else in common, and follow each other: it is read once.
@@ -154,16 +177,15 @@ def read_row(folder: Path, sample_id: str) -> dict[str, Any]:
     """One row by its id, its two pictures as RGB Pillow images; only its own shard is read.
 
     Raises:
-        UserError: as ``load``, or no row has this id; the message names the nearest ids.
+        UserError: as ``load``, a picture cannot be used, or no row has this id; the message names
+            the nearest ids.
     """
     ids: list[str] = []
     for path in shards(folder):
-        check_file(path)
-        here = _read(path, columns=["id"])["id"].to_pylist()
+        here = [row["id"] for row in read_files([path], ["id"])]
         if sample_id in here:
             row: dict[str, Any] = _read(path).slice(here.index(sample_id), 1).to_pylist()[0]
-            pictures = [Pillow.open(BytesIO(image["bytes"])) for image in row["images"]]
-            return row | {"images": [picture.convert("RGB") for picture in pictures]}
+            return row | {"images": read_pair(row)}
         ids += here
     near = ", ".join(get_close_matches(sample_id, ids, n=3, cutoff=0.0))
     raise UserError(f"{folder}: no row has id {sample_id!r}; the nearest are {near}")
@@ -182,20 +204,61 @@ def read_files(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[s
     """``read_columns`` of some of the files of a dataset; only a part of one is in memory.
 
     Raises:
-        UserError: a file is damaged or lacks a column.
+        UserError: a file is damaged or lacks a column, an id or a view is none, or two rows have
+            one id.
     """
+    for batch in _batches(paths, columns):
+        values = [batch[name].to_pylist() for name in columns]
+        for row in zip(*values, strict=True):
+            yield dict(zip(columns, row, strict=True))
+
+
+def _batches(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some of the columns, checked: the one place where rows come in."""
+    ids = Ids()
     for path in paths:
+        number = 0
         try:
-            with pq.ParquetFile(path) as file:
+            with _open(path) as file:
                 _check_schema(path, file.schema_arrow)
                 for batch in file.iter_batches(
                     _BATCH_ROWS, columns=list(columns), use_threads=False
                 ):
-                    values = [batch[name].to_pylist() for name in columns]
-                    for row in zip(*values, strict=True):
-                        yield dict(zip(columns, row, strict=True))
+                    batch.validate(full=True)  # offsets, and that text is UTF-8
+                    if fault := _fault(batch, ids):
+                        place, what = fault
+                        raise UserError(f"{path}: row {number + place + 1}: {what}")
+                    number += len(batch)
+                    yield batch
         except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
+
+
+def _fault(batch: pa.RecordBatch, ids: Ids) -> tuple[int, str] | None:
+    """The first thing wrong with the rows of a batch: place, what."""
+    for name in batch.schema.names:
+        column = batch[name]
+        if pa.types.is_string(column.type):
+            long = pc.greater(pc.binary_length(column), LONGEST_TEXT)
+            if (place := pc.index(long, True).as_py()) >= 0:
+                return place, f"column {name!r} is longer than {LONGEST_TEXT >> 10} KB"
+        if name == "view":
+            for place, view in enumerate(column.to_pylist()):
+                if what := _view_fault(view):
+                    return place, what
+    if "id" in batch.schema.names and (found := ids.first_fault(batch["id"].to_pylist())):
+        place, id, what = found
+        return place, f"id {harmless(repr(id), 80)} {what}; give each row a name of its own"
+    return None
+
+
+@lru_cache(maxsize=512)
+def _view_fault(view: str | None) -> str:
+    try:
+        camera_position(view or "")
+    except ValueError as error:
+        return harmless(str(error), 200)
+    return ""
 
 
 def shards(folder: Path) -> list[Path]:
@@ -226,21 +289,39 @@ def shards(folder: Path) -> list[Path]:
         raise UserError(
             f"{folder}: no data/*.parquet in it; is it the --out of 'star-r1 generate'?"
         )
-    if (match := _SHARD.fullmatch(paths[0].name)) and len(paths) != int(match["count"]):
+    if missing := missing_shards(paths):
         raise UserError(
-            f"{folder}: {len(paths)} of {int(match['count'])} shards; "
-            "run its 'star-r1 generate' command again to finish it"
+            f"{folder}: {missing}; run its 'star-r1 generate' command again to finish it"
         )
     return paths
+
+
+def missing_shards(paths: Sequence[Path]) -> str:
+    """What is wrong with the shards of a split, by their names; empty where all are there."""
+    matches = [_SHARD.fullmatch(path.name) for path in paths]
+    if not (first := matches[0]):
+        return ""
+    count = int(first["count"])
+    if len(paths) != count:
+        return f"{len(paths)} of {count} shards"
+    for number, match in enumerate(matches):
+        if match and (int(match["number"]), int(match["count"])) != (number, count):
+            return f"{match[0]} is not shard {number} of {count}"
+    return ""
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
     """Name of each split in a dataset folder -> its parquet files, in order of the rows.
 
     Files with names of other makers are taken as one split without a name.
+
+    Raises:
+        UserError: a name is none that a file or a split may have.
     """
     splits: dict[str, list[Path]] = {}
     for path in sorted((folder / "data").glob("*.parquet")):
+        if what := name_fault(path.name):
+            raise UserError(f"{path}: the name of the file {what}; give it another name")
         match = _SHARD.fullmatch(path.name)
         splits.setdefault(match["split"] if match else "", []).append(path)
     return splits
@@ -249,8 +330,9 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
 def count_rows(path: Path) -> int | None:
     """The rows of a parquet file, None where it is none or was cut off."""
     try:
-        rows: int = pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException):
+        with _open(path) as file:
+            rows: int = file.metadata.num_rows
+    except (UserError, OSError, pa.ArrowException):
         return None
     return rows
 
@@ -258,10 +340,21 @@ def count_rows(path: Path) -> int | None:
 def check_file(path: Path) -> None:
     """Raise a UserError unless ``path`` is a whole parquet file with all of ``FEATURES``."""
     try:
-        schema = pq.read_schema(path)
+        with _open(path) as file:
+            schema = file.schema_arrow
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     _check_schema(path, schema)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    """Open a shard: a plain file that lies in the dataset."""
+    if leads_out(path, path.parent.parent):
+        raise UserError(
+            f"{path}: is a link that leads out of the dataset; name the folder where the files lie"
+        )
+    open_regular(path).close()  # anything else might be waited for, for ever
+    return pq.ParquetFile(path)
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
@@ -270,18 +363,24 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
     for field in _SCHEMA:
         if field.name not in schema.names:
             raise UserError(f"{path}: no column {field.name!r}; it has {', '.join(schema.names)}")
+        if schema.names.count(field.name) > 1:
+            raise UserError(f"{path}: has two columns {field.name!r}; name each once")
         if (found := schema.field(field.name).type) != field.type:
             raise UserError(f"{path}: column {field.name!r} is {found}, not {field.type}")
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns)
+        with _open(path) as file:
+            table = file.read()
+            table.validate(full=True)
+            return table
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to say of a file that cannot be read as parquet."""
     cause = " ".join(str(error).split())
     return UserError(
         f"{path}: damaged or not a parquet file ({cause}); "

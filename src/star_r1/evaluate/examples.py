@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, read_row, row_to_sample
 from star_r1.errors import UserError
@@ -54,11 +53,8 @@ def choose_examples(
 def _read(data: Path, id: str) -> dict[str, Any]:
     try:
         return read_row(data, id)
-    except (OSError, TypeError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UserError(
-            f"{data}: row {id!r}: a picture of it is broken; 'star-r1 verify' names all such rows; "
-            "make or import the data again, or give another seed"
-        ) from None
+    except UserError as error:
+        raise UserError(f"{data}: {error}, or give another seed") from None
 
 
 def _candidates(data: Path, evaluated: Path | None) -> Iterator[Sample]:

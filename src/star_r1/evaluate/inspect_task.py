@@ -26,6 +26,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import TaskState, generate
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
+from star_r1.data.pictures import plain_files, read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.one_row import row_values
 from star_r1.metrics import Tally, judge
@@ -89,15 +90,12 @@ def _ask(data: Path, views: Sequence[str] | None, prompt: PromptName) -> Iterato
 
 def _pictures(row: Mapping[str, Any], sample: Sample, prompt: PromptName) -> tuple[bytes, bytes]:
     """The two PNG files; without a table in the prompt the first one bears the indices."""
-    initial, final = (picture["bytes"] for picture in row["images"])
+    initial, final = (content for content, _ in plain_files(row))
     if not has_table(prompt):
-        from PIL import Image
-
         from star_r1.data.marks import mark
 
-        with Image.open(BytesIO(initial)) as picture, BytesIO() as file:
-            marked = mark(picture.convert("RGB"), sample.initial, sample.rig, "center")
-            marked.save(file, "PNG")
+        with BytesIO() as file:
+            mark(read_pair(row)[0], sample.initial, sample.rig, "center").save(file, "PNG")
             initial = file.getvalue()
     return initial, final
 

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
-
-from PIL import Image, UnidentifiedImageError
 
 from star_r1.data.dataset import SAMPLE_COLUMNS, row_to_sample
 from star_r1.data.marks import mark
+from star_r1.data.pictures import check_pictures, read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.predictor import Question
 from star_r1.tvr.prompt import PromptName, build_prompt, has_table
@@ -42,7 +41,7 @@ def ask(
     pictures = [
         picture
         for row, sample in zip(examples, shown, strict=True)
-        for picture in _see(row.__getitem__, sample, prompt)
+        for picture in _see(row["images"], sample, prompt)
     ]
     questions = []
     for place, row in enumerate(rows.select_columns([*SAMPLE_COLUMNS, "prompt"])):
@@ -74,8 +73,8 @@ def fingerprint(
         rows, prompt, examples: as ``ask`` takes them.
 
     Raises:
-        UserError: a row is damaged: no two pictures in it, no prompt with two places for them, or
-            an id that another row has.
+        UserError: a row is damaged: no two pictures in it that can be used, or no prompt with two
+            places for them.
     """
     shown = [row_to_sample(row) for row in examples]
     before = digest(picture.tobytes() for row in examples for picture in row["images"])
@@ -83,10 +82,10 @@ def fingerprint(
     prints: dict[str, str] = {}
     for table in asked.iter(batch_size=64):
         for row in table.to_pylist():
-            if fault := _fault(row, prints):
+            if fault := _fault(row):
                 raise UserError(f"row {row['id']!r}: {fault}; make or import the data again")
             parts = [json.dumps([row["id"], row["prompt"]]).encode()]
-            parts += [picture["bytes"] for picture in row["images"]]
+            parts += check_pictures(row)
             if not _stands_in_data(prompt, shown):
                 messages = _messages(row, row_to_sample(row), prompt, shown)
                 parts += [json.dumps(messages).encode(), before.encode()]
@@ -94,13 +93,8 @@ def fingerprint(
     return prints
 
 
-def _fault(row: Mapping[str, Any], before: Collection[str]) -> str:
+def _fault(row: Mapping[str, Any]) -> str:
     """Why a row cannot be asked; empty if it can."""
-    if row["id"] in before:
-        return "another row has this id too"
-    pictures = row["images"] or ()
-    if len(pictures) != 2 or not all(picture and picture["bytes"] for picture in pictures):
-        return "its two pictures are not in the file"
     parts = [part for message in row["prompt"] or () for part in message["content"] or ()]
     if [part["type"] for part in parts].count("image") != 2:
         return "its prompt has no places for two pictures"
@@ -147,26 +141,13 @@ class _Pictures:
         self.prompt, self.before = prompt, before
 
     def __call__(self) -> Sequence[Any]:
-        return [*self.before, *_see(self._read, self.sample, self.prompt)]
-
-    def _read(self, column: str) -> Any:
-        return self.rows[self.place][column]
+        seen = read_pair(self.rows[self.place])
+        return [*self.before, *_see(seen, self.sample, self.prompt)]
 
 
-def _see(read: Callable[[str], Any], sample: Sample, prompt: PromptName) -> Sequence[Any]:
-    """The two pictures as the prompt shows them: without a table the first bears the indices.
-
-    ``read`` gives a column of the row; that of the pictures decodes them.
-    """
-    try:
-        initial, final = (picture.convert("RGB") for picture in read("images"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Its own words name an object of Python's.
-        why = "no image" if isinstance(error, UnidentifiedImageError) else error
-        raise UserError(
-            f"row {sample.id!r}: a picture of it is broken ({why}); 'star-r1 verify' names all "
-            "such rows; make or import the data again"
-        ) from None
+def _see(pictures: Sequence[Any], sample: Sample, prompt: PromptName) -> Sequence[Any]:
+    """The two pictures as the prompt shows them: without a table the first bears the indices."""
+    initial, final = pictures
     if not has_table(prompt):
         initial = mark(initial, sample.initial, sample.rig, "center")
     return initial, final

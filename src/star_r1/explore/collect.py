@@ -4,13 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
+from star_r1.data.pictures import plain_files, read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.paired import read_finished
 from star_r1.evaluate.predictions import Completion, read_completions
@@ -46,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture file as it lies in the dataset, the name that the page gives it, its size."""
+    """A picture file that browsers show as models see it, its name on the page, its size."""
 
     name: str
     content: bytes
@@ -161,13 +159,12 @@ def make_row(row: Mapping[str, Any], runs: Sequence[Run]) -> Row:
         UserError: the row does not hold what ``generate`` writes, or a picture is none.
     """
     sample = row_to_sample(row)
-    try:
-        initial, final = (_read_picture(image["bytes"]) for image in row["images"])
-    except (OSError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"row {sample.id!r}: column 'images' is not two pictures ({error}); "
-            "generate the data again"
-        ) from None
+    sizes = [picture.size for picture in read_pair(row)]
+    initial, final = (
+        # By its bytes: the initial picture, which every view of a scene shares, is there once.
+        Picture(f"{hashlib.sha256(content).hexdigest()[:20]}.{form}", content, size)
+        for size, (content, form) in zip(sizes, plain_files(row), strict=True)
+    )
     said = [
         [_say(sample, completion) for completion in run.completions.get(sample.id, ())]
         for run in runs
@@ -184,17 +181,6 @@ def make_row(row: Mapping[str, Any], runs: Sequence[Run]) -> Row:
         "runs": said,
     }
     return Row(_brief(sample, said), full, (initial, final))
-
-
-def _read_picture(content: bytes) -> Picture:
-    with Image.open(BytesIO(content)) as image:
-        size, kind = image.size, str(image.format).lower()
-        if kind not in ("png", "jpeg", "webp"):  # what every browser shows
-            buffer = BytesIO()
-            image.convert("RGB").save(buffer, "PNG")
-            content, kind = buffer.getvalue(), "png"
-    # By its bytes: the initial picture, which every view of a scene shares, is there once.
-    return Picture(f"{hashlib.sha256(content).hexdigest()[:20]}.{kind}", content, size)
 
 
 def _picture_json(picture: Picture, scene: Scene, rig: Rig, view: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from star_r1.data.dataset import load, row_to_sample
+from star_r1.data.pictures import read_pair
 from star_r1.model.align import MIN_PIXELS, cell_targets
 from star_r1.render.visibility import instance_mask
 from star_r1.tvr.scene import Object, Rig, Scene
@@ -59,9 +60,10 @@ def read_pictures(folder: Path, grid: tuple[int, int], held_out: float = 0.04) -
     for row in load(folder):
         sample = row_to_sample(row)
         name = sample.id.rsplit("-", 1)[0]
+        before, after = read_pair(row)
         if name not in initial:
-            initial[name] = add(row["images"][0], sample.initial, sample.rig, "center")
-        final = add(row["images"][1], sample.final, sample.rig, sample.view)
+            initial[name] = add(before, sample.initial, sample.rig, "center")
+        final = add(after, sample.final, sample.rig, sample.view)
         if sample.view == "center":
             pairs.append((initial[name], final, sample.initial, sample.final))
     return Pictures(

@@ -4,14 +4,12 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-
 from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
+from star_r1.data.pictures import plain_files, read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_predictions
 from star_r1.evaluate.runs import Evaluation
@@ -105,11 +103,10 @@ def choose(evaluations: Sequence[Evaluation]) -> list[Pair]:
             kinds.setdefault((_outcome(said), sample.view), []).append(sample.id)
     columns = [sorted(kinds[kind], key=rank) for kind in sorted(kinds)]
     in_turn = [id for turn in zip_longest(*columns) for id in turn if id is not None]
-    pictures = rows.with_format("arrow")
     return [
         Pair(
             sample,
-            show(sample, pictures[place[id]]["images"][0].as_py()),
+            show(sample, rows[place[id]]),
             said,
             _outcome(said),
         )
@@ -146,18 +143,30 @@ def _outcome(said: Sequence[Said]) -> str:
     return now if said[0].right == said[-1].right else f"newly {now}"
 
 
-def show(sample: Sample, images: Sequence[Mapping[str, Any]]) -> tuple[Picture, ...]:
-    """The pictures of a row, undecoded (``bytes``), with their labels."""
-    initial, final = (image["bytes"] for image in images)
-    return (
-        _picture(sample, sample.initial, "center", initial, "Initial"),
-        _picture(sample, sample.final, sample.view, final, "Final"),
+def show(sample: Sample, row: Mapping[str, Any]) -> tuple[Picture, ...]:
+    """The pictures of a row, whose ``images`` are undecoded, with their labels.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    sizes = [picture.size for picture in read_pair(row)]
+    shown = ((sample.initial, "center", "Initial"), (sample.final, sample.view, "Final"))
+    return tuple(
+        _picture(sample, *what, size, *file)
+        for what, size, file in zip(shown, sizes, plain_files(row), strict=True)
     )
 
 
-def _picture(sample: Sample, scene: Scene, view: str, png: bytes, name: str) -> Picture:
-    with Image.open(BytesIO(png)) as image:
-        width, height = image.size
+def _picture(
+    sample: Sample,
+    scene: Scene,
+    view: str,
+    name: str,
+    size: tuple[int, int],
+    content: bytes,
+    form: str,
+) -> Picture:
+    width, height = size
     known = sample.rig != UNKNOWN_RIG
     camera = Camera.of(sample.rig if known else STANDARD_RIG, view, (width, height))
     radius = width / LABELS_ACROSS
@@ -170,7 +179,7 @@ def _picture(sample: Sample, scene: Scene, view: str, png: bytes, name: str) -> 
         down = max(down - radius / 2, radius)
         labels.append(Label(thing.index, round(across, 1), round(down, 1), thing.index in changed))
     objects = "; ".join(f"{thing.index}: {thing.describe()}" for thing in scene.visible)
-    url = f"data:image/png;base64,{b64encode(png).decode()}"
+    url = f"data:image/{form};base64,{b64encode(content).decode()}"
     return Picture(
         url, width, height, tuple(labels), radius, f"{name} picture, {view} view. {objects}."
     )

@@ -62,8 +62,7 @@ def _choose(name: str, table: list[dict[str, Any]], rows: Any, place: Mapping[st
     ids = sorted({row["id"] for row in table} & set(place))
     asked = rows.select([place[id] for id in ids])
     samples = {row["id"]: row_to_sample(row) for row in asked.select_columns(list(SAMPLE_COLUMNS))}
-    pictures = asked.with_format("arrow")
-    images = {id: pictures[n]["images"][0].as_py() for n, id in enumerate(ids)}
+    rows_of = {id: asked[n] for n, id in enumerate(ids)}
     said = [
         (row["id"], say(f"advantage {row['advantage']:+.2f}", logged_text(row), sample))
         for row in table
@@ -80,7 +79,7 @@ def _choose(name: str, table: list[dict[str, Any]], rows: Any, place: Mapping[st
         sum(one.right for _, one in said),
         len(said),
         tuple(
-            Pair(samples[id], show(samples[id], images[id]), (one,), _outcome(one.right))
+            Pair(samples[id], show(samples[id], rows_of[id]), (one,), _outcome(one.right))
             for id, one in chosen
         ),
     )

@@ -13,12 +13,11 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from accelerate.utils import is_peft_model
-from datasets import Dataset, Image, List
+from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
@@ -26,6 +25,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import check_all
 from star_r1.errors import UserError
 from star_r1.model.template import check_settings, render
 from star_r1.reward.adapters.trl import PROMPT_END, REWARDS, TrlReward, make_star_reward
@@ -35,6 +35,7 @@ from star_r1.train.arguments import StarArguments, check, default, parse, settle
 from star_r1.train.checkpoints import ExactResume
 from star_r1.train.evaluation import ByView, rows_to_evaluate
 from star_r1.train.guards import FiniteUpdates, reward_failed
+from star_r1.train.prompts import pictures_of
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
@@ -160,6 +161,12 @@ class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer)
             sampler.seed,
         )
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """With the pictures decoded, where prompts are not shared, so that they are here."""
+        rows = [row | {"images": pictures_of(row)} if "images" in row else row for row in inputs]
+        output: dict[str, Any] = super()._generate_and_score_completions(rows)
+        return output
+
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids: Any
     ) -> Any:
@@ -241,12 +248,13 @@ def rollout_period(args: GRPOConfig) -> int:
     return math.lcm(micro_steps, between) // between
 
 
-def prompts_of(folder: str, views: Sequence[str], decode: bool) -> Dataset:
-    """The rows to train on; pictures stay undecoded where prompts are shared."""
+def prompts_of(folder: str, views: Sequence[str]) -> Dataset:
+    """The rows to train on; pictures stay undecoded until their prompt is drawn."""
     rows = load(Path(folder), views=tuple(views)).select_columns(
         ["id", "images", "prompt", "answer", "changes", "vocabulary"]
     )
-    return rows.cast_column("images", List(Image(decode=decode)))
+    check_all(rows)
+    return rows
 
 
 def main(argv: Sequence[str]) -> int:
@@ -267,14 +275,14 @@ def main(argv: Sequence[str]) -> int:
     reason = obstacle(args) if arguments.share_prompts else "--share_prompts false"
     if reason:
         say(f"prompts are computed once a completion ({reason})")
-    train = prompts_of(arguments.data, arguments.views, decode=bool(reason))
+    train = prompts_of(arguments.data, arguments.views)
     need = args.generation_batch_size // args.num_generations
     if len(train) < need:
         raise UserError(
             f"{arguments.data}: {len(train)} rows of view {', '.join(arguments.views)}, but one "
             f"generation batch takes {need} prompts (generation_batch_size / num_generations)"
         )
-    others = rows_to_evaluate(arguments, partial(prompts_of, decode=bool(reason)))
+    others = rows_to_evaluate(arguments, prompts_of)
     model, processor = arguments.load()
     check_settings(processor, args.chat_template_kwargs or {})
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from datasets import Image
+from PIL import Image
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
+from star_r1.data.pictures import read_pair
 from star_r1.model.template import render
 
 
@@ -24,7 +25,7 @@ class Prompt:
         input_ids: (P,).
         position_ids: (3, P), temporal, height and width positions (mrope).
         next_position: the position of a completion's first token.
-        pictures: as the dataset holds them, decoded.
+        pictures: decoded.
         pixel_values: (patches of all its pictures, patch size).
         image_grid_thw: (pictures, 3), in patches.
         features: once the vision tower has seen the pictures: its output (visual tokens, H), and
@@ -55,7 +56,7 @@ def encode(
         processor: that belongs to it.
         template: ``chat_template_kwargs``, as for ``render``.
     """
-    pictures = [[_decode(picture) for picture in row["images"]] for row in rows]
+    pictures = [pictures_of(row) for row in rows]
     messages = [
         prepare_multimodal_messages(row["prompt"], images)
         for row, images in zip(rows, pictures, strict=True)
@@ -82,9 +83,15 @@ def encode(
     ]
 
 
-def _decode(picture: Any) -> Any:
-    """A picture, read if it is still the undecoded dict of ``datasets.Image(decode=False)``."""
-    return Image().decode_example(picture) if isinstance(picture, dict) else picture
+def pictures_of(row: Mapping[str, Any]) -> Sequence[Any]:
+    """The pictures of a row, read if they are still the files that ``dataset.load`` gives.
+
+    Raises:
+        UserError: one of them cannot be used; row and picture are named.
+    """
+    pictures = row["images"]
+    decoded = pictures and all(isinstance(picture, Image.Image) for picture in pictures)
+    return pictures if decoded else read_pair(row)
 
 
 def see(prompts: Sequence[Prompt], backbone: Any) -> list[Prompt]:

@@ -6,7 +6,7 @@ grammar, and so the evaluation, the same as for GRPO. The loss covers the comple
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trl import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from star_r1.data.dataset import load
+from star_r1.data.pictures import check_all, read_pair
 from star_r1.model.template import render
 from star_r1.train import plan
 from star_r1.train.arguments import StarArguments, check, default, parse, settle
@@ -46,8 +47,33 @@ class StarSFTConfig(SFTConfig):  # type: ignore[misc]
         super().__post_init__()
 
 
+@dataclasses.dataclass
+class _Seeing:
+    """``collate`` with the pictures decoded here, where a broken one still has its row."""
+
+    collate: Callable[[list[dict[str, Any]]], Any]
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        return self.collate([row | {"images": read_pair(row)} for row in rows])
+
+
 class StarSFTTrainer(ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer that resumes exactly, and stops when it breaks."""
+    """SFTTrainer that resumes exactly, and stops when it breaks.
+
+    Its rows hold pictures undecoded, and their ``id``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As SFTTrainer."""
+        super().__init__(*args, **kwargs)
+        trainer: Any = self
+        trainer.data_collator = _Seeing(trainer.data_collator)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Also the id stays in the rows."""
+        super()._set_signature_columns_if_needed()
+        if "id" not in self._signature_columns:
+            self._signature_columns.append("id")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Also go on counting tokens where the run left off; TRL 1.16 starts again from zero."""
@@ -58,8 +84,11 @@ class StarSFTTrainer(ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: i
 
 
 def answers_of(folder: str, views: Sequence[str]) -> Dataset:
-    """Rows of ``images``, ``prompt`` and ``answer``."""
-    return load(Path(folder), views=tuple(views)).select_columns(["images", "prompt", "answer"])
+    """Rows of ``id``, ``images``, ``prompt`` and ``answer``."""
+    columns = ["id", "images", "prompt", "answer"]
+    rows = load(Path(folder), views=tuple(views)).select_columns(columns)
+    check_all(rows)
+    return rows
 
 
 def teach(rows: Dataset, processor: Any) -> Dataset:

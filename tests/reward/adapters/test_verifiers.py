@@ -14,6 +14,7 @@ from PIL import Image
 
 import star_r1
 from star_r1.data.dataset import load
+from star_r1.data.pictures import read_pair
 from star_r1.reward.adapters.score import TERMS, score
 from star_r1.reward.adapters.truth import pack, read_packed
 
@@ -54,7 +55,7 @@ def test_verifiers_loads_and_scores_our_tasks(moves_folder: Path, tmp_path: Path
         assert [message["role"] for message in task["prompt"]] == ["system", "user"]
         first, second, table = task["prompt"][1]["content"]
         assert table["text"] == row["prompt"][1]["content"][2]["text"]
-        for part, picture in zip((first, second), row["images"], strict=True):
+        for part, picture in zip((first, second), read_pair(row), strict=True):
             head, _, data = part["image_url"]["url"].partition(",")
             assert head == "data:image/png;base64"
             with Image.open(BytesIO(base64.b64decode(data))) as opened:

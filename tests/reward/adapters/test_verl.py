@@ -18,6 +18,7 @@ from tests.tiny import make_tiny
 import star_r1
 from star_r1.data.dataset import load, row_to_sample
 from star_r1.data.export_engines import export_engine
+from star_r1.data.pictures import read_pair
 from star_r1.data.shards import encode_png, make_row, to_parquet
 from star_r1.errors import UserError
 from star_r1.model.processor import load_processor
@@ -234,7 +235,7 @@ def test_a_model_gets_from_verl_what_it_gets_from_us(
     row = load(data)[0]
     ours_by = load_processor(tmp_path / "model")
     text = ours_by.apply_chat_template(row["prompt"], add_generation_prompt=True)
-    ours = ours_by(text=[text], images=[row["images"]], return_tensors="np")
+    ours = ours_by(text=[text], images=[read_pair(row)], return_tensors="np")
     assert inputs["input_ids"].tolist() == np.asarray(ours["input_ids"]).tolist()
     assert inputs["image_grid_thw"].tolist() == np.asarray(ours["image_grid_thw"]).tolist()
     np.testing.assert_allclose(inputs["pixel_values"], ours["pixel_values"], atol=1e-5)
