@@ -125,6 +125,28 @@ def test_log_probs_of_the_padded_batch_equal_single_ones(cls: type, build: Any) 
         torch.testing.assert_close(torch.cat(found), torch.cat(expected), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["mini", "Qwen/Qwen3-VL-4B-Instruct"])
+def test_pictures_are_seen_in_the_precision_of_the_forward_pass(build: Any, name: str) -> None:
+    """Under mixed precision flash-attention refuses what is still in float32."""
+    trainer = build(SharedPromptGRPOTrainer, name=name, bf16=True)
+    rows, seen = rows_of(trainer), []
+    trainer.model.train()
+    with torch.no_grad():
+        trainer._generate_and_score_completions(rows)
+    tower = trainer.model.model.visual
+    handle = tower.register_forward_hook(lambda module, given, output: seen.append(output))
+    with torch.no_grad(), trainer.accelerator.autocast():
+        trainer.model(**encode(trainer, rows[::G]))  # each prompt once, as they were encoded
+    handle.remove()
+    (output,) = seen  # by picture
+    levels = [torch.cat(output.pooler_output)]
+    levels += [torch.cat(level) for level in output.get("deepstack_features") or ()]
+    found = zip(*(prompt.features for prompt in trainer._prompts["train"]), strict=True)
+    for ours, expected in zip(found, levels, strict=True):
+        assert torch.cat(ours).dtype == expected.dtype == torch.bfloat16
+        assert torch.equal(torch.cat(ours), expected)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

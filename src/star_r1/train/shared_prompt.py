@@ -74,7 +74,7 @@ class SharedPrompt:
         prompts = encode(list(rows.values()), backbone, trainer.processing_class, template)
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         if not sharded and not any(p.requires_grad for p in backbone.visual.parameters()):
-            with torch.no_grad():
+            with torch.no_grad(), trainer.accelerator.autocast():  # as in the forward pass
                 prompts = see(prompts, backbone)
         self._prompts[self._mode] = prompts
         self._names = [row["id"] for row in inputs]
