@@ -87,15 +87,20 @@ class Columns:
         return output.flatten(1, 2).transpose(1, 2)
 
     def keep(self, rows: Tensor, places: Tensor) -> None:
-        """Go on with prompts ``rows`` (U',) alone, and ``places`` (U', G') of their completions."""
-        self.prompts = [(k[rows], v[rows]) for k, v in self.prompts]
+        """Go on with prompts ``rows`` (U',) alone, and ``places`` (U', G') of their completions.
+
+        One layer after the other, so that no more than one of them is there twice.
+        """
         self.mask = self.mask[rows]
+        for layer, (k, v) in enumerate(self.prompts):
+            self.prompts[layer] = k[rows], v[rows]
         at = rows[:, None]
-        # two index tensors around a slice put what they index in front
-        self.own = [
-            (k[at, :, places].transpose(1, 2), v[at, :, places].transpose(1, 2))
-            for k, v in self.own
-        ]
+        for layer, (k, v) in enumerate(self.own):
+            # two index tensors around a slice put what they index in front
+            self.own[layer] = (
+                k[at, :, places].transpose(1, 2),
+                v[at, :, places].transpose(1, 2),
+            )
 
 
 def _prefill(backbone: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, DynamicCache, Tensor]:
@@ -120,6 +125,15 @@ def _prefill(backbone: Any, prompts: Sequence[Prompt]) -> tuple[Tensor, DynamicC
         use_cache=True,
     )
     return output.last_hidden_state[:, -1], cache, mask.bool()
+
+
+def draw(logits: Tensor, numbers: Tensor, warp: LogitsProcessorList) -> Tensor:
+    """Tokens (N,): where the cumulative distribution of ``logits`` (N, V) passes ``numbers`` (N,).
+
+    ``warp`` is done to the logits first.
+    """
+    cdf = warp(None, logits.float()).softmax(-1).double().cumsum(-1)
+    return torch.searchsorted(cdf, numbers[:, None] * cdf[:, -1:], right=True)[:, 0]
 
 
 @torch.no_grad()
@@ -150,14 +164,14 @@ def sample(
     slots = pad_sequence(members, batch_first=True, padding_value=-1)  # (U, G), rows of (B, C)
     last, cache, mask = _prefill(backbone, prompts)
     columns = Columns(cache, mask, slots.shape[1], room)
+    del cache  # or it would keep the prompts that are dropped
     logits = model.lm_head(last)[:, None].expand(-1, slots.shape[1], -1)
     position = torch.tensor([prompt.next_position for prompt in prompts], device=device)
     completions = torch.full_like(uniforms, -1, dtype=torch.long)
     alive = slots >= 0
     for step in range(room):
-        cdf = warp(None, logits.flatten(0, 1).float()).softmax(-1).double().cumsum(-1)
-        drawn = uniforms[slots.flatten(), step, None] * cdf[:, -1:]
-        tokens = torch.searchsorted(cdf, drawn, right=True).view(slots.shape)
+        numbers = uniforms[slots.flatten(), step]
+        tokens = draw(logits.flatten(0, 1), numbers, warp).view(slots.shape)
         completions[slots[alive], step] = tokens[alive]
         alive &= ~torch.isin(tokens, ends)
         if step == room - 1 or not alive.any():
