@@ -10,7 +10,6 @@ import inspect
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from datasets import Image as ImageFile
 from datasets import List
 from packaging.requirements import Requirement
 from PIL import Image
+from tests.fake_vllm import FakeVLLM, colocated
 from tests.tiny import make_tiny
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import set_seed
@@ -81,35 +81,10 @@ def rows_of(trainer: Any) -> list[dict[str, Any]]:
 # 1. Pictures for vLLM ----------------------------------------------------------------------------
 
 
-class FakeEngine:
-    """Keeps what it is asked; vLLM itself is at work in tests/train/test_vllm.py."""
-
-    def __init__(self) -> None:
-        self.prompts: list[dict[str, Any]] = []
-        self.settings: dict[str, Any] = {}
-
-    def generate(self, prompts: Any, sampling_params: Any, **kwargs: Any) -> list[Any]:
-        self.prompts, self.settings = prompts, vars(sampling_params)
-        word = SimpleNamespace(
-            token_ids=[300], logprobs=[{300: SimpleNamespace(rank=1, logprob=0.0)}]
-        )
-        return [
-            SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=[word])
-            for prompt in prompts
-        ]
-
-
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    fake = FakeEngine()
-
-    def start(self: Any) -> None:
-        self.llm = fake
-
-    monkeypatch.setattr(vllm_generation.VLLMGeneration, "_init_vllm", start)
-    monkeypatch.setattr(vllm_generation.VLLMGeneration, "sync_weights", lambda self: None)
-    monkeypatch.setattr(vllm_generation, "SamplingParams", SimpleNamespace, raising=False)
-    return fake
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeVLLM:
+    """vLLM itself is at work in tests/train/test_vllm.py."""
+    return colocated(monkeypatch, build_model(0, **SIZES).config.image_token_id, 4)
 
 
 class SaneTrainer(SaneVLLM, GRPOTrainer):  # type: ignore[misc]
@@ -117,7 +92,7 @@ class SaneTrainer(SaneVLLM, GRPOTrainer):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("guarded", [False, True], ids=["TRL", "guarded"])
-def test_vllm_gets_one_placeholder_a_picture(guarded: bool, build: Any, engine: FakeEngine) -> None:
+def test_vllm_gets_one_placeholder_a_picture(guarded: bool, build: Any, engine: FakeVLLM) -> None:
     """vLLM repeats the placeholders itself, so that they must come once (huggingface/trl#6294)."""
     trainer = build(SaneTrainer if guarded else GRPOTrainer, build_model(0, **SIZES), use_vllm=True)
     output = trainer._generate_and_score_completions(rows_of(trainer))
@@ -131,7 +106,7 @@ def test_vllm_gets_one_placeholder_a_picture(guarded: bool, build: Any, engine: 
         assert engine.settings["logit_bias"] == dict.fromkeys(vision, -100)
     else:
         assert given != pictures, (
-            "TRL hands vLLM one placeholder a picture now: SaneVLLM need not call placeholders"
+            "TRL hands vLLM one placeholder a picture now: FaithfulVLLM need not call placeholders"
         )
     # What is trained on keeps a placeholder for each visual token, 2 x 2 a picture.
     assert ((output["prompt_ids"] == image).sum(1) == 2 * 4).all()
@@ -262,6 +237,10 @@ PARAMETERS = {
         "self data_source mini_repeat_count batch_size repeat_count shuffle seed"
     ),
     (vllm_generation.VLLMGeneration, "generate"): "self prompts images num_generations profiler",
+    (vllm_generation.VLLMGeneration, "sync_weights"): "self",
+    (vllm_generation.VLLMGeneration, "_iter_named_params"): "self",
+    (vllm_generation.VLLMGeneration, "_place_features"): "self features prompt_ids",
+    (vllm_generation.VLLMGeneration, "_fix_param_name_to_vllm"): "self name extra_prefixes",
     (grpo_trainer, "create_model_from_path"): "model_id architecture kwargs",
     (grpo_trainer, "split_tensor_dict"): "tensor_dict num_chunks",
     (grpo_trainer, "disable_gradient_checkpointing"): "model gradient_checkpointing_kwargs",
@@ -298,7 +277,7 @@ def test_the_table_has_all_overrides(cls: type) -> None:
 @pytest.mark.parametrize(
     "module", ["checkpoints", "grpo", "guards", "shared_prompt", "vllm", "run"]
 )
-def test_attributes_that_we_read(module: str, build: Any, engine: FakeEngine) -> None:
+def test_attributes_that_we_read(module: str, build: Any, engine: FakeVLLM) -> None:
     """All that train/ reads from a variable named ``trainer``."""
     trainer = build(SharedPromptGRPOTrainer, build_model(0, **SIZES), use_vllm=True)
     tree = ast.parse((ROOT / "src" / "star_r1" / "train" / f"{module}.py").read_text())

@@ -1,8 +1,9 @@
 """Run in the environment of vLLM: TRL's colocated path with and without our guard, as JSON.
 
-    python vllm_child.py MODEL DATA FOLDER
+    python vllm_child.py MODEL DATA FOLDER SETTINGS
 
-MODEL, a folder or ``mini``, is sampled from; DATA is a dataset folder, FOLDER is scratch.
+MODEL, a folder or ``mini``, is sampled from; DATA is a dataset folder, FOLDER is scratch; SETTINGS
+is JSON, a list of sampling settings, each of which is tried.
 """
 
 import functools
@@ -13,16 +14,20 @@ from typing import Any
 import torch
 import vllm.model_executor.layers.utils
 from datasets import Image, List
+from peft import LoraConfig, get_peft_model
+from PIL import Image as Picture
 from trl import GRPOConfig
 from trl.data_utils import prepare_multimodal_messages
 from trl.generation import vllm_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
+from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
 from star_r1.train.grpo import prompts_of
 from star_r1.train.shared_prompt import SharedPrompt
 from star_r1.train.vision_tokens import forbid_vision_tokens
-from star_r1.train.vllm import SaneVLLM, as_seen
+from star_r1.train.vllm import FaithfulVLLM, SaneVLLM, as_seen
 
 G, PROMPTS, LENGTH = 4, 2, 24
 
@@ -44,7 +49,7 @@ def keep_weights(layer: Any, remove_weight: bool) -> None:
     layer.cpu_linear = torch.nn.functional.linear
 
 
-def main(name: str, data: str, folder: str) -> None:
+def main(name: str, data: str, folder: str, settings: str) -> None:
     vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm = keep_weights
     vllm_generation.LLM = functools.partial(
         vllm_generation.LLM, dtype="float32", enforce_eager=True
@@ -71,21 +76,38 @@ def main(name: str, data: str, folder: str) -> None:
     batch = [rows[prompt] for prompt in range(PROMPTS) for _ in range(G)]
     found = {"greedy": greedy(trainer, rows)}
 
+    generation = trainer.vllm_generation
     with torch.no_grad():  # so that what vLLM has read from disk is not the policy any more
         for parameter in model.model.language_model.layers.parameters():
             parameter.mul_(1.02)
     trainer.state.global_step += 1  # TRL hands vLLM the weights anew
     found["guarded, shared prompts"] = step(trainer, batch)
+    found["settings"] = [step(trainer, batch, **given) for given in json.loads(settings)]
+    found["nucleus"] = step(trainer, batch, top_p=0.9, top_k=50)
     trainer.__class__ = Guarded
     found["guarded"] = step(trainer, batch)
     trainer.__class__ = GRPOTrainer
+    generation.__class__ = vllm_generation.VLLMGeneration
     found["TRL"] = step(trainer, batch)
 
+    trainer.__class__ = GuardedShared
+    with torch.no_grad():  # the tower has learned
+        for parameter in model.model.visual.parameters():
+            parameter.mul_(1.3)
+    generation.sync_weights()
+    trainer._last_loaded_step = trainer.state.global_step
+    generation.__class__ = FaithfulVLLM
+    found["another tower, TRL's sync"] = step(trainer, batch)
+    generation.sync_weights()
+    found["another tower"] = step(trainer, batch)
+    found["an adapter"], found["base"] = adapted(trainer, batch)
+    found["other limits"] = other_limits(trainer, batch)
+
+    trainer.__class__ = Guarded
     love_pictures(trainer, batch)
     trainer.state.global_step += 1
-    trainer.__class__ = Guarded
     found["guarded, pictures loved"] = step(trainer, batch)
-    trainer.vllm_generation.generation_kwargs = {}
+    generation.generation_kwargs = {}
     drawn = trainer._generate_single_turn(*trainer._tokenize_prompts(prompts(batch)), G)[0]
     found["drawn without the bias"] = sum(ids.count(model.config.image_token_id) for ids in drawn)
     print(json.dumps(found))
@@ -117,8 +139,13 @@ def greedy(trainer: Any, rows: Any) -> dict[str, list[list[int]]]:
     return {"vLLM": by_vllm, "transformers": by_transformers}
 
 
-def step(trainer: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
-    """One rollout: the tokens of its prompts, here and in vLLM, and the importance ratios."""
+def step(trainer: Any, batch: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    """One rollout: the tokens of its prompts, here and in vLLM, and the importance ratios.
+
+    ``settings`` are flags of sampling, for this rollout alone.
+    """
+    before = {key: getattr(trainer, key) for key in settings}
+    apply(trainer, settings)
     generate, seen = trainer.vllm_generation.llm.generate, []
 
     def spy(*args: Any, **kwargs: Any) -> Any:
@@ -129,6 +156,7 @@ def step(trainer: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
     trainer.vllm_generation.llm.generate = spy
     output = trainer._generate_and_score_completions(batch)
     trainer.vllm_generation.llm.generate = generate
+    apply(trainer, before)
     kept = output["completion_mask"].bool()
     ratio = (output["old_per_token_logps"] - output["sampling_per_token_logps"]).exp()[kept]
     config = trainer.model.config
@@ -139,6 +167,59 @@ def step(trainer: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
         "ratio": [ratio.min().item(), ratio.max().item()],
         "vision tokens": int(torch.isin(output["completion_ids"], vision).sum()),
     }
+
+
+def apply(trainer: Any, settings: dict[str, Any]) -> None:
+    """Sample, and score, with these flags from now on."""
+    for holder in (trainer, trainer.vllm_generation):
+        vars(holder).update(settings)
+    if "temperature" in settings:
+        add_fused_lm_head(trainer.model, settings["temperature"], outputs=("log_probs", "entropy"))
+
+
+def adapted(trainer: Any, batch: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """A rollout of the policy with an adapter; then weights of the base, in bfloat16, that are not
+    what they were after 20 syncs."""
+    whole, generation = trainer.model, trainer.vllm_generation
+    targets = r".*(language_model.*(q|k|v|o|gate|up|down)_proj|visual.*(qkv|attn.proj))$"
+    model = get_peft_model(whole, LoraConfig(target_modules=targets, r=4))
+    adapters = {n: p for n, p in model.named_parameters() if "lora_" in n}
+    with torch.no_grad():
+        for parameter in adapters.values():
+            parameter.normal_(std=0.05)
+    trainer.model = generation.model = model.train()
+    generation.sync_weights()
+    output = step(trainer, batch)
+    float32 = {n: p.data for n, p in model.named_parameters() if n not in adapters}
+    low = {n: weight.bfloat16() for n, weight in float32.items()}
+    for name, weight in low.items():
+        model.get_parameter(name).data = weight.clone()
+    for _ in range(20):
+        generation.sync_weights()
+    changed = sum(not torch.equal(model.get_parameter(n), weight) for n, weight in low.items())
+    for name, weight in float32.items():
+        model.get_parameter(name).data = weight
+    trainer.model = generation.model = model.unload()
+    generation.sync_weights()
+    return output, changed
+
+
+def other_limits(trainer: Any, batch: list[dict[str, Any]]) -> str:
+    """What is said where the trainer's limits of size let a picture through, and vLLM's do not."""
+    limits = trainer.processing_class.image_processor.size
+    for edge, limit, size in (
+        ("shortest_edge", 1, (32, 32)),  # vLLM enlarges it, but for the embedded model
+        ("longest_edge", 10**7, (320, 240)),  # vLLM reduces it for that one
+    ):
+        before, limits[edge] = limits[edge], limit
+        pictures = [Picture.new("RGB", size)] * 2
+        try:
+            trainer._generate_and_score_completions([{**row, "images": pictures} for row in batch])
+        except UserError as error:
+            return str(error)
+        finally:
+            limits[edge] = before
+    return ""
 
 
 def love_pictures(trainer: Any, batch: list[dict[str, Any]]) -> None:

@@ -206,7 +206,8 @@ def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], 
 
 def faults(arguments: StarArguments, args: Any) -> list[str]:
     """What the flags cannot say by themselves: no output folder, or none that can be made;
-    evaluation without data; a measure of the best model that no view has.
+    evaluation without data; a measure of the best model that no view has; what vLLM would sample
+    in another way.
     """
     found = []
     if not args.output_dir:
@@ -223,6 +224,10 @@ def faults(arguments: StarArguments, args: Any) -> list[str]:
             f"--metric_for_best_model {best}: evaluated by views; name one, such as "
             f"{views[0]}_{best.removeprefix('eval_')}"
         )
+    if getattr(args, "use_vllm", False):
+        from star_r1.train import vllm  # this loads vLLM itself, where it is installed
+
+        found += vllm.faults(args)
     return found
 
 
