@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all; reads plain files only, none that never ends."""
+"""Writes a file whole or not at all; reads plain files only; keeps a folder to one process."""
 
 import errno
 import glob
@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from star_r1.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -123,3 +128,84 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not (
         real.is_relative_to(root) or any(real.parent == cache / "blobs" for cache in caches)
     )
+
+
+@contextmanager
+def alone(folder: Path, flag: str, work: str) -> Iterator[None]:
+    """Hold a folder, made if absent, that one process at a time may write.
+
+    The system lets go of it when the process ends, however it ends. Where there are no locks
+    (Windows, some network file systems) nothing is held.
+
+    Args:
+        folder: which one.
+        flag: that names it, for messages.
+        work: what is done to it, for messages: ``evaluating``.
+
+    Raises:
+        UserError: it cannot be made, or another process holds it.
+
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp()) / "run"
+    >>> with alone(out, "--out", "evaluating"):
+    ...     try:
+    ...         check_free(out, "--out", "evaluating")
+    ...     except UserError as error:
+    ...         print(str(error).partition(": ")[2])
+    another process is evaluating into it; wait for its end, or choose another folder
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: {error.strerror}; choose another folder") from None
+    held = _lock(folder, exclusive=True)
+    if held is None:
+        raise _taken(folder, flag, work)
+    try:
+        yield
+    finally:
+        if held >= 0:
+            os.close(held)
+
+
+def check_free(folder: Path, flag: str, work: str) -> None:
+    """See that nobody holds the folder by ``alone``, without holding it; arguments as there.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    if not folder.is_dir():
+        return
+    held = _lock(folder, exclusive=False)
+    if held is None:
+        raise _taken(folder, flag, work)
+    if held >= 0:
+        os.close(held)
+
+
+def _taken(folder: Path, flag: str, work: str) -> UserError:
+    return UserError(
+        f"{flag} {folder}: another process is {work} into it; wait for its end, or choose "
+        "another folder"
+    )
+
+
+def _lock(folder: Path, exclusive: bool) -> int | None:
+    """A descriptor that holds the folder while it is open; None: taken; -1: no locks here."""
+    if fcntl is None:
+        return -1
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            return None if isinstance(error, BlockingIOError) else -1
+        try:
+            # Whoever held it may have moved it, and made another at its place, in between.
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        except FileNotFoundError:  # it is being moved
+            os.close(descriptor)
+            return None
+        os.close(descriptor)

@@ -27,6 +27,7 @@ from star_r1.train.record import (
     read_record,
     record_training,
 )
+from star_r1.train.start import Start
 
 RECORD = {
     "method": "grpo",
@@ -170,11 +171,12 @@ def test_the_card_of_a_run(ended: Path, model_folder: Path) -> None:
 
 def test_a_token_is_not_written_down(tmp_path: Path) -> None:
     arguments = SimpleNamespace(model_name_or_path="mini", use_peft=False, data="x", views=["left"])
-    args = SimpleNamespace(device=torch.device("cpu"), world_size=1)
+    args = SimpleNamespace(device=torch.device("cpu"), world_size=1, max_steps=3)
     words = ["--hub_token", "hf_secret", "--push_to_hub_token=hf_secret", "--beta", "0"]
-    record_training(tmp_path, describe_training("grpo", words, arguments, args, 3))
+    start = Start(tmp_path, identity={"method": "grpo"})
+    record_training(tmp_path, describe_training(words, arguments, args, 3, start))
     assert "hf_secret" not in (tmp_path / TRAINING).read_text()
-    assert read_record(tmp_path)["command"][-2:] == ["--beta", "0"]
+    assert read_record(tmp_path)["legs"][0]["command"][-2:] == ["--beta", "0"]
 
 
 def test_the_reward_and_its_numbers(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:

@@ -265,14 +265,6 @@ def test_checkpoints_on_disk(plan: Plan, fixed: list[str]) -> None:
     assert plan("--save_strategy", "epoch")["saved every"] == "epoch"
 
 
-def test_a_run_that_goes_on(plan: Plan, fixed: list[str], tmp_path: Path) -> None:
-    folder = tmp_path / "begun" / "checkpoint-3"
-    folder.mkdir(parents=True)
-    (folder / "complete").touch()
-    found = plan("--output_dir", str(tmp_path / "begun"))
-    assert found["goes on from"] == str(folder)
-
-
 @pytest.mark.parametrize(
     ("flags", "note"),
     [

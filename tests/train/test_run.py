@@ -248,7 +248,7 @@ def test_checkpoint_of_another_model(
     assert train("run", "--max_steps", "1") == 0
     build_model(hidden_size=96).save_pretrained(tmp_path / "other")
     build_processor().save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="checkpoint-1 was written by another model"):
+    with pytest.raises(UserError, match=r"holds a run with other settings: --model SHA-256 "):
         train("run", "--model", str(tmp_path / "other"))
 
 
@@ -345,6 +345,10 @@ try:
     grpo.main([*flags, "--output_dir", out + "-broken"])
 except UserError as error:
     Path(out, f"rank-{rank}.txt").write_text(str(error))
+try:
+    grpo.main([*flags, "--output_dir", out, "--seed", "7"])
+except (UserError, SystemExit) as error:
+    Path(out, f"other-{rank}.txt").write_text(str(error))
 leave(0)
 """
 
@@ -352,7 +356,8 @@ leave(0)
 def test_two_processes(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:
     """One group of 8 completions lies across both; the weights stay equal, and do move.
 
-    When the loss breaks in one of them, both stop at that step.
+    When the loss breaks in one of them, both stop at that step; when the folder is another run's,
+    the first says so for both.
     """
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "run"
@@ -377,6 +382,8 @@ def test_two_processes(model_folder: Path, data_folder: Path, tmp_path: Path) ->
         said = (out / f"rank-{rank}.txt").read_text()
         assert said.startswith("step 2: the norm of the gradient is nan")
     assert [path.name for path in checkpoints(tmp_path / "run-broken")] == ["checkpoint-1"]
+    assert "holds a run with other settings: --seed 42 -> 7" in (out / "other-0.txt").read_text()
+    assert (out / "other-1.txt").read_text() == "2"
 
 
 def test_sft_run(model_folder: Path, data_folder: Path, tmp_path: Path) -> None:

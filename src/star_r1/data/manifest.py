@@ -41,6 +41,11 @@ def describe(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"bytes": path.stat().st_size}
     if path.suffix == ".parquet":
         found["rows"] = count_rows(path)
-    with path.open("rb") as file:
-        found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    found["sha256"] = sha256(path)
     return found
+
+
+def sha256(path: Path) -> str:
+    """Of a file, which is never held in memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

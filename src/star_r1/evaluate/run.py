@@ -1,10 +1,8 @@
 """Evaluate a model on a dataset into a folder: completions as they come, then the metrics."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from star_r1.errors import UserError
 from star_r1.evaluate.predictions import STATUSES, Completion, read_completions
 from star_r1.evaluate.predictor import Predictor
 from star_r1.evaluate.scoring import score_completions
-from star_r1.files import write_atomic
+from star_r1.files import alone, write_atomic
 from star_r1.metrics import Scores
 from star_r1.progress import progress
 from star_r1.provenance import provenance
@@ -160,7 +158,7 @@ def evaluate(
         "seed": seed,
         "rows": _digest_rows(prints),
     }
-    with _alone(out):
+    with alone(out, "--out", "evaluating"):
         found = open_run(out, settings, identity, keys)
         done = {id: [one for one in of if one.status != "failed"] for id, of in found.items()}
         answered = {id: [one.number for one in of] for id, of in done.items()}
@@ -240,38 +238,6 @@ def _open_predictor(
     from star_r1.evaluate.local import LocalModel
 
     return LocalModel.load(model, **settings, chat_template_kwargs=template)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder of a run, made if absent: two at once would pay twice, and mix their lines.
-
-    The system lets go of it when the process ends, however it ends.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}; choose another folder") from None
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise UserError(
-            f"--out {out}: another process is evaluating into it; wait for its end, or choose "
-            "another folder"
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        os.close(folder)
 
 
 def open_run(

@@ -83,6 +83,10 @@ class StarArguments:
         default=False,
         metadata={"help": "Show data, schedule and memory, and what cannot work; start nothing."},
     )
+    restart: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Move the run in --output_dir aside, and begin anew there."},
+    )
     threads: int | None = dataclasses.field(
         default=None, metadata={"help": "CPU threads of torch; the default is torch's own choice."}
     )
@@ -171,6 +175,10 @@ def parse(prog: str, argv: Sequence[str], *types: type) -> tuple[Any, ...]:
     parsed, unknown = parse_known(prog, argv, *types)
     if unknown:
         raise UserError(f"unknown flag {unknown[0]}; '{prog} --help' lists them all")
+    if parsed[0].restart and not any(word.partition("=")[0] == "--restart" for word in argv):
+        raise UserError(
+            "restart in a recipe would begin anew at each start; give --restart on the command line"
+        )
     return parsed
 
 
@@ -214,6 +222,11 @@ def faults(arguments: StarArguments, args: Any) -> list[str]:
         found.append("no --output_dir; name the folder that takes checkpoints and the model")
     elif any(path.is_file() for path in (Path(args.output_dir), *Path(args.output_dir).parents)):
         found.append(f"--output_dir {args.output_dir}: a file is in the way")
+    if args.ignore_data_skip:
+        found.append(
+            "--ignore_data_skip: a resumed run would repeat rows it has seen, and end with other "
+            "numbers than an uninterrupted one; leave it off"
+        )
     if args.eval_strategy != "no" and not arguments.eval_data:
         found.append(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
     if arguments.eval_views and not arguments.eval_data:
@@ -232,7 +245,7 @@ def faults(arguments: StarArguments, args: Any) -> list[str]:
 
 
 def check(arguments: StarArguments, args: Any) -> None:
-    """Make the run's folder, and say where the run is not started as its recipe says.
+    """Say where the run is not started as its recipe says.
 
     Raises:
         UserError: the first of ``faults``; a dry run that a recipe asks for.
@@ -243,4 +256,3 @@ def check(arguments: StarArguments, args: Any) -> None:
         raise UserError(fault)
     if told := started_otherwise(arguments.launch, os.environ):
         say(told)
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)

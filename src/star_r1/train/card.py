@@ -96,7 +96,7 @@ def write_card(record: Mapping[str, Any]) -> str:
         _loading(record),
         "## Training",
         _table(("", ""), _facts(record)),
-        f"```\n{public_command(record['command'])}\n```",
+        _commands(_legs(record)),
         *(["## Evaluation", _evaluation(evaluation)] if evaluation else []),
         "## Limits",
         "It has learned from pictures of TRANCE's studio (ten kinds of small objects on a table, "
@@ -106,7 +106,7 @@ def write_card(record: Mapping[str, Any]) -> str:
         "## Licence and citation",
         _licence(base),
         _CITATION,
-        f"Written by star-r1 {record['versions'].get('star-r1', '')}".rstrip() + ".",
+        f"Written by star-r1 {_legs(record)[-1]['versions'].get('star-r1', '')}".rstrip() + ".",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -119,22 +119,52 @@ def _loading(record: Mapping[str, Any]) -> str:
     )
 
 
+def _legs(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The legs of a run; older records tell of the last one only."""
+    return record.get("legs") or [{**record, "from": 0, "to": record["steps"]}]
+
+
+def _commands(legs: Sequence[Mapping[str, Any]]) -> str:
+    """Each command; of a run in several legs, with its steps, commit and machine."""
+    if len(legs) == 1:
+        return f"```\n{public_command(legs[0]['command'])}\n```"
+    rows = [
+        (f"{leg['from'] + 1}-{leg['to']}", _hardware(leg), f"{leg['commit']}, {leg['date']}")
+        for leg in legs
+    ]
+    lines = [
+        f"# steps {row[0]}\n{public_command(leg['command'])}"
+        for row, leg in zip(rows, legs, strict=True)
+    ]
+    table = _table(("steps", "hardware", "commit"), rows)
+    return "\n\n".join(
+        [
+            f"It was trained in {len(legs)} legs, each from the last checkpoint of the one before:",
+            table,
+            "```\n" + "\n".join(lines) + "\n```",
+        ]
+    )
+
+
+def _hardware(leg: Mapping[str, Any]) -> str:
+    machine = leg["machine"]
+    return (
+        f"{leg['processes']} x {leg['device']}; {machine['processor']} ({machine['cores']} cores)"
+    )
+
+
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was trained on what, where, when; then the numbers of reward and training."""
     data, reward = record["data"], record["reward"]
-    machine, seconds = record["machine"], record["seconds"]
+    seconds, last = record["seconds"], _legs(record)[-1]
     rows = [
         ("base model", public_name(record["base_model"])),
         ("data", _describe(data) + f"; {data['rows']} rows, views {', '.join(data['views'])}"),
         ("steps", str(record["steps"])),
         ("time", f"{seconds // 3600} h {seconds % 3600 // 60:02} min {seconds % 60:02} s"),
-        (
-            "hardware",
-            f"{record['processes']} x {record['device']}; "
-            f"{machine['processor']} ({machine['cores']} cores)",
-        ),
-        ("commit", f"{record['commit']}, {record['date']}"),
-        ("versions", ", ".join(f"{name} {v}" for name, v in record["versions"].items())),
+        ("hardware", _hardware(last)),
+        ("commit", f"{last['commit']}, {last['date']}"),
+        ("versions", ", ".join(f"{name} {v}" for name, v in last["versions"].items())),
     ]
     if reward:
         numbers = ", ".join(

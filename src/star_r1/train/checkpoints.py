@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import is_peft_model
 from transformers.trainer_callback import TrainerState
 
 from star_r1.errors import UserError
 from star_r1.train import hub
+from star_r1.train.record import TRAINING
 from star_r1.train.terminal import say
 
 COMPLETE: Final = "complete"
@@ -78,6 +80,16 @@ class ExactResume:
         finally:
             trainer.args.save_total_limit = limit
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As Trainer, and leave torch's random streams as they were.
+
+        An evaluation draws from them (its loader, TRL's sampling), and what comes after it, a mask
+        of dropout for one, would depend on whether and how often one evaluates.
+        """
+        cards = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=cards):
+            return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, then its mark, and only then delete older ones.
 
@@ -98,6 +110,8 @@ class ExactResume:
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
             PartialState().wait_for_everyone()
             if trainer.is_world_process_zero():
+                if (folder / TRAINING).is_file():  # what it belongs to, wherever it is copied
+                    shutil.copyfile(folder / TRAINING, checkpoint / TRAINING)
                 _to_disk(checkpoint)
                 (checkpoint / COMPLETE).touch()
         except Exception:

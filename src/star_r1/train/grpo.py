@@ -39,6 +39,7 @@ from star_r1.train.prompts import pictures_of
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
+from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet, say
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
@@ -272,6 +273,18 @@ def main(argv: Sequence[str]) -> int:
     if args.use_vllm and not is_vllm_available():
         raise UserError("--use_vllm: vLLM is not installed here; docs/training.md says how")
     reward = reward_function(arguments, numbers)
+    with begin(arguments, args, numbers) as start:
+        return _train(argv, arguments, numbers, args, reward, start)
+
+
+def _train(
+    argv: Sequence[str],
+    arguments: GRPOArguments,
+    numbers: Any,
+    args: StarGRPOConfig,
+    reward: TrlReward,
+    start: Start,
+) -> int:
     reason = obstacle(args) if arguments.share_prompts else "--share_prompts false"
     if reason:
         say(f"prompts are computed once a completion ({reason})")
@@ -285,6 +298,7 @@ def main(argv: Sequence[str]) -> int:
     others = rows_to_evaluate(arguments, prompts_of)
     model, processor = arguments.load()
     check_settings(processor, args.chat_template_kwargs or {})
+    start = start.as_loaded(arguments.model_name_or_path)
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer
     trainer = trainer_class(
         model,
@@ -298,5 +312,5 @@ def main(argv: Sequence[str]) -> int:
     named = {"name": arguments.reward}
     if arguments.reward == "star":
         named |= {name.removeprefix("reward_"): number for name, number in vars(numbers).items()}
-    about = describe_training("grpo", argv, arguments, args, len(train), named)
-    return run(trainer, about, rollout_period(args), arguments.max_kl)
+    about = describe_training(argv, arguments, args, len(train), start, named)
+    return run(trainer, about, start, rollout_period(args), arguments.max_kl)

@@ -22,9 +22,9 @@ _FULL_TEXTS: Final = (
 )
 """Of safetensors, and of torch.save (2.13), which does not say why a write failed."""
 _TRY: Final = (
-    "Run it again with a lower --max_grad_norm, a higher --beta (GRPO) or --dtype float32: it goes "
-    "on from the last checkpoint, if there is one. A lower --learning_rate needs a new "
-    "--output_dir, since a resume takes the old one up again"
+    "Run it again in another --output_dir, with a lower --learning_rate or --max_grad_norm, a "
+    "higher --beta (GRPO) or --dtype float32; the last checkpoint, if there is one, can be the "
+    "--model to start from"
 )
 
 

@@ -21,11 +21,12 @@ from trl import GRPOConfig
 from trl.trainer.utils import RepeatSampler
 
 from star_r1.errors import UserError
+from star_r1.files import check_free
 from star_r1.model.loading import check_trainable
 from star_r1.model.published import published_config
 from star_r1.reward.adapters.trl import TrlReward
 from star_r1.train.arguments import StarArguments, faults, parse, parse_known
-from star_r1.train.checkpoints import last_checkpoint
+from star_r1.train.identity import identify
 from star_r1.train.launch import Launch, read_launch
 from star_r1.train.memory import (
     FREE,
@@ -39,6 +40,7 @@ from star_r1.train.memory import (
 )
 from star_r1.train.rows import Prompt, Rows, example_answers, measure_prompt, read_rows
 from star_r1.train.shared_prompt import obstacle
+from star_r1.train.start import HOLDS, Start, look
 
 T = TypeVar("T")
 Lines: TypeAlias = list[tuple[str, str]]
@@ -125,6 +127,7 @@ def _as_one_of(launch: Launch, config: Any) -> type:
 
         def __post_init__(self) -> None:
             # transformers refuses bfloat16 where there is no GPU, as where most plans are made
+            self.asked_bf16 = self.bf16
             self.would_use_bf16 = self.bf16 is not False and not self.fp16 and not self.use_cpu
             self.bf16 = False
             super().__post_init__()
@@ -189,6 +192,7 @@ class _Plan:
         model = None if config is None else self.attempt(build, config, arguments)
         if rows is None or config is None or model is None:
             return {}
+        start = None if rows.missing else self.attempt(self._look)
         bounds = (arguments.min_pixels, arguments.max_pixels)
         template = getattr(self.args, "chat_template_kwargs", None)
         prompt = self.attempt(
@@ -213,7 +217,7 @@ class _Plan:
         found["Model"] = self._model(model, prompt)
         found["Memory of a card, estimated"] = self._memory(model, self._load(prompt, shared))
         found["Disk"] = self._disk(model, schedule)
-        found["It would start"] = self._start()
+        found["It would start"] = self._start(start)
         return found
 
     def _check(self, rows: Rows, prompt: Prompt, config: Any) -> None:
@@ -427,7 +431,25 @@ class _Plan:
             lines += [("at most", f"{gigabytes(whole)} with the trained model")]
         return lines
 
-    def _start(self) -> Lines:
+    def _look(self) -> Start | None:
+        """What the run would find in its folder; None where it has none."""
+        if not self.args.output_dir:
+            return None
+        folder = Path(self.args.output_dir)
+        check_free(folder, *HOLDS)
+        return look(self.arguments, self.args, self._identity)
+
+    def _identity(self) -> dict[str, Any]:
+        numbers = self.numbers if self.is_grpo else None
+        found = identify(self.arguments, self.args, numbers, self.launch)
+        asked = self.args.asked_bf16
+        if asked is None and not torch.cuda.is_available():
+            del found["bf16"]  # the machine of the run decides
+        else:
+            found["bf16"] = not self.args.fp16 if asked is None else asked
+        return found
+
+    def _start(self, begins: Start | None) -> Lines:
         words = [word for word in self.argv if word not in FLAGS]
         lines = [("command", shlex.join([*self.prog.split(), *words]))]
         if (launch := self.launch).processes > 1:
@@ -436,8 +458,15 @@ class _Plan:
             lines = [("command", shlex.join([*start.split(), *self.prog.split()[1:], *words]))]
         if self.args.output_dir:
             lines += [("folder", self.args.output_dir)]
-            if checkpoint := last_checkpoint(Path(self.args.output_dir)):
-                lines += [("goes on from", str(checkpoint))]
+        if begins is None:
+            return lines
+        self.notes += begins.notes
+        if begins.aside:
+            lines += [("the run there", f"is moved to {begins.aside}")]
+        if begins.done is not None:
+            lines += [("nothing to do", f"all {begins.done} steps are done")]
+        elif begins.checkpoint:
+            lines += [("goes on from", f"{begins.checkpoint}")]
         return lines
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,52 +15,54 @@ from star_r1.provenance import provenance
 TRAINING: Final = "training.json"
 """In the folder of a run; it names places on this machine and stays on it."""
 
-_SETTINGS: Final = (
+_SHOWN: Final = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay"),
     *("max_grad_norm", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
     *("bf16", "fp16", "num_generations", "max_completion_length", "temperature", "top_p", "top_k"),
     *("num_iterations", "steps_per_generation", "beta", "epsilon", "loss_type", "scale_rewards"),
     *("use_vllm", "max_length", "completion_only_loss", "chat_template_kwargs"),
-)
-"""Of TRL's configs, those that say what was learned and how."""
-_ARGUMENTS: Final = (
     *("dtype", "freeze_vision", "share_prompts", "min_pixels", "max_pixels"),
     *("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"),
 )
+"""Of the identity, the settings that say what was learned and how."""
 _SECRET: Final = re.compile(r"--[\w-]*(token|key)$")
 
 
 def describe_training(
-    method: str,
     argv: Sequence[str],
     arguments: Any,
     args: Any,
     rows: int,
+    start: Any,
     reward: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a run is, as far as one knows before it.
 
     Args:
-        method: ``grpo`` or ``sft``.
         argv: the words after ``star-r1 train METHOD``.
         arguments: ``StarArguments``.
         args: TRL's config.
         rows: of the data that are trained on.
+        start: what it begins with, a ``start.Start``.
         reward: its name (``name``) and its numbers.
     """
     import torch
 
     on_gpu = args.device.type == "cuda"
     device = torch.cuda.get_device_name(args.device) if on_gpu else args.device.type.upper()
-    settings = {name: getattr(args, name) for name in _SETTINGS if hasattr(args, name)}
-    lora = arguments.use_peft
-    for name in _ARGUMENTS:
-        if hasattr(arguments, name) and (lora or not name.startswith("lora_")):
-            settings[name] = getattr(arguments, name)
+    identity = start.identity
+    leg = {
+        "from": start.step,
+        "to": None,
+        "command": ["star-r1", "train", identity["method"], *hide(argv, _SECRET)],
+        "device": device,
+        "processes": args.world_size,
+        **provenance(),
+    }
     return {
-        "method": method,
+        "method": identity["method"],
         "base_model": arguments.model_name_or_path,
-        "adapter": lora,
+        "adapter": arguments.use_peft,
         "data": {
             "path": str(Path(arguments.data).resolve()),
             "rows": rows,
@@ -67,12 +70,30 @@ def describe_training(
             **describe_data(Path(arguments.data)),
         },
         "reward": dict(reward) if reward else None,
-        "command": ["star-r1", "train", method, *hide(argv, _SECRET)],
-        "settings": {k: v for k, v in settings.items() if v is not None},
-        "device": device,
-        "processes": args.world_size,
-        **provenance(),
+        "settings": {name: identity[name] for name in _SHOWN if identity.get(name) is not None},
+        "end": end_of(args),
+        "identity": dict(identity),
+        "legs": [*start.legs, *([leg] if start.done is None else [])],
     }
+
+
+def end_of(args: Any) -> str:
+    """How far a run goes: ``4 steps`` or ``3 epochs``."""
+    if args.max_steps > 0:
+        return f"{args.max_steps} steps"
+    return f"{args.num_train_epochs:g} epochs"
+
+
+def cut_legs(legs: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+    """The legs of a run up to a step, the last one ending there.
+
+    >>> cut_legs([{"from": 0, "to": 4}, {"from": 3, "to": None}, {"from": 5, "to": None}], 5)
+    [{'from': 0, 'to': 3}, {'from': 3, 'to': 5}]
+    """
+    kept = [dict(leg) for leg in legs if leg["from"] < step]
+    for leg, following in pairwise([*kept, {"from": step}]):
+        leg["to"] = following["from"]
+    return kept
 
 
 def hide(words: Sequence[str], flags: re.Pattern[str]) -> list[str]:
@@ -120,6 +141,8 @@ def record_training(folder: Path, about: Mapping[str, Any], **done: Any) -> None
         done: ``steps`` and ``seconds``, at the end.
     """
     record = {**about, **done}
+    if "steps" in done and "legs" in about:
+        record["legs"] = cut_legs(about["legs"], done["steps"])
     before = read_record(folder)
     record.pop("evaluation", None)
     evaluation = before.get("evaluation")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from accelerate import PartialState
@@ -32,19 +32,24 @@ from star_r1.train.callbacks import Bar, Interrupt, Log, runtime
 from star_r1.train.card import on_hub, update_card
 from star_r1.train.checkpoints import best_checkpoint, last_checkpoint
 from star_r1.train.guards import Divergence, room_to_write
-from star_r1.train.record import TRAINING, read_record, record_training
+from star_r1.train.record import TRAINING, record_training
+from star_r1.train.start import MODEL_CONFIGS, Start
 from star_r1.train.terminal import say
 
-MODEL_CONFIGS: Final = ("config.json", "adapter_config.json")
-"""One of them makes a folder a model, or a LoRA adapter."""
 
-
-def run(trainer: Any, about: Mapping[str, Any], period: int = 1, max_kl: float = 0.0) -> int:
-    """Train to the end, from the last checkpoint if there is one, and export the model.
+def run(
+    trainer: Any,
+    about: Mapping[str, Any],
+    start: Start,
+    period: int = 1,
+    max_kl: float = 0.0,
+) -> int:
+    """Train to the end, from a checkpoint if there is one to go on from, and export the model.
 
     Args:
         trainer: a TRL trainer with ``ExactResume``.
         about: what is trained on what, from ``record.describe_training``.
+        start: what it begins with, from ``start.begin``.
         period: as in ``Interrupt``.
         max_kl: as in ``Divergence``.
 
@@ -55,54 +60,56 @@ def run(trainer: Any, about: Mapping[str, Any], period: int = 1, max_kl: float =
         UserError: the checkpoint does not fit the model; the numbers of the training broke, or the
             disk is full, which leaves the last checkpoint as it was; the upload failed.
     """
-    folder = Path(trainer.args.output_dir)
-    checkpoint = last_checkpoint(folder)
-    if trainer.is_world_process_zero():
-        for name in ("log.jsonl", TRAINING, "README.md"):
-            for path in leftovers(folder / name):
-                path.unlink()
+    folder, checkpoint = start.folder, start.checkpoint
     repo = trainer.hub_model_id if trainer.args.push_to_hub else None
     if repo and about["adapter"] and not on_hub(about["base_model"]):
         raise UserError(
             f"--push_to_hub: a LoRA adapter names its base, and {about['base_model']} is not on "
             "the Hub; leave --push_to_hub or --use_peft off"
         )
+    if trainer.is_world_process_zero():
+        start.clear()
+        for name in ("log.jsonl", TRAINING, "README.md"):
+            for path in leftovers(folder / name):
+                path.unlink()
     trainer.args.push_to_hub = False  # Trainer would upload at each save, with its own card
     trainer.args.logging_nan_inf_filter = False  # Divergence must see it
+    if start.done is not None:
+        say(f"all {start.done} steps are done")
+        _mend_log(folder)
+        if checkpoint is None:
+            return 0
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
+        trainer._load_from_checkpoint(str(best or checkpoint))  # train() would do one step more
+        return _end(trainer, state, about, start, repo)
     if checkpoint is not None:
         say(f"resuming from {checkpoint}")
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        if 0 < trainer.args.max_steps <= state.global_step:
-            say(f"all {trainer.args.max_steps} steps are done")
-            best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
-            trainer._load_from_checkpoint(str(best or checkpoint))  # train() would do a step more
-            _mend_log(folder)
-            return _end(trainer, state, read_record(folder) or about, repo)
     if trainer.is_world_process_zero():
         record_training(folder, about)
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
     with ExitStack() as stack:
-        stack.enter_context(room_to_write(lambda: _advice(folder)))
+        stack.enter_context(room_to_write(lambda: _advice(start)))
         interrupt = stack.enter_context(Interrupt(period))
         for callback in (interrupt, Log(), stack.enter_context(Bar()), Divergence(max_kl)):
             trainer.add_callback(callback)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except KeyboardInterrupt:
-            say(f"stopped at once; the same command goes on from {last_checkpoint(folder)}")
+            say(f"stopped at once; {start.again} goes on from {last_checkpoint(folder)}")
             return 128 + (interrupt.signal or signal.SIGINT)
     if interrupt.signal is not None:
-        say(f"stopped with {last_checkpoint(folder)}; the same command goes on from there")
+        say(f"stopped with {last_checkpoint(folder)}; {start.again} goes on from there")
         return 128 + interrupt.signal
-    return _end(trainer, trainer.state, about, repo)
+    return _end(trainer, trainer.state, about, start, repo)
 
 
-def _advice(folder: Path) -> str:
+def _advice(start: Start) -> str:
     """What to do about a full disk."""
-    whole = last_checkpoint(folder)
+    whole = last_checkpoint(start.folder)
     goes_on = f"goes on from {whole}, which is whole" if whole else "begins anew"
-    return f"make room for {folder}, and the same command {goes_on}"
+    return f"make room for {start.folder}, and {start.again} {goes_on}"
 
 
 def _mend_log(folder: Path) -> None:
@@ -112,9 +119,11 @@ def _mend_log(folder: Path) -> None:
         write_atomic(path, path.read_bytes().rpartition(b"\n")[0] + b"\n")
 
 
-def _end(trainer: Any, state: TrainerState, about: Mapping[str, Any], repo: str | None) -> int:
-    folder = Path(trainer.args.output_dir)
-    with room_to_write(lambda: _advice(folder)):
+def _end(
+    trainer: Any, state: TrainerState, about: Mapping[str, Any], start: Start, repo: str | None
+) -> int:
+    folder = start.folder
+    with room_to_write(lambda: _advice(start)):
         files = export(trainer, folder)
     if trainer.is_world_process_zero():
         record_training(folder, about, steps=state.global_step, seconds=round(runtime(state)))

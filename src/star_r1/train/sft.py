@@ -26,6 +26,7 @@ from star_r1.train.evaluation import ByView, rows_to_evaluate
 from star_r1.train.guards import FiniteUpdates
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
+from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet
 from star_r1.tvr.answer import opened
 
@@ -121,6 +122,11 @@ def main(argv: Sequence[str]) -> int:
         return plan.show(prog, argv, types)
     arguments, args = parse(prog, argv, *types)
     check(arguments, args)
+    with begin(arguments, args) as start:
+        return _train(argv, arguments, args, start)
+
+
+def _train(argv: Sequence[str], arguments: StarArguments, args: StarSFTConfig, start: Start) -> int:
     train = answers_of(arguments.data, arguments.views)
     others = rows_to_evaluate(arguments, answers_of)
     model, processor = arguments.load()
@@ -128,6 +134,7 @@ def main(argv: Sequence[str]) -> int:
         others = {view: teach(rows, processor) for view, rows in others.items()}
     elif others is not None:
         others = teach(others, processor)
+    start = start.as_loaded(arguments.model_name_or_path)
     trainer = StarSFTTrainer(
         model,
         args,
@@ -136,4 +143,5 @@ def main(argv: Sequence[str]) -> int:
         processing_class=processor,
         peft_config=arguments.adapter(),
     )
-    return run(trainer, describe_training("sft", argv, arguments, args, len(train)))
+    about = describe_training(argv, arguments, args, len(train), start)
+    return run(trainer, about, start)
