@@ -7,6 +7,7 @@ messages and seed) and from how often that was asked: ``misbehave``, or another 
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import select
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -25,23 +27,62 @@ from typing import Any, Final, TypeAlias
 FAULTS: Final = (
     *("429", "429_wait", "500", "503", "hang", "drip", "garbage", "html", "half_json"),
     *("no_choices", "error_as_200", "cut", "reset"),
+    # An answer that did not come to its end, or of which nobody knows.
+    *("end_error", "end_network_error", "end_abort", "end_none", "end_none_null", "end_unheard"),
+    # The same wish in other words.
+    *("429_date", "429_ms", "429_info", "429_words", "429_reset", "429_as_200", "error_beside"),
 )
 """What is worth another attempt."""
 
 ENDS: Final = (
     *("right", "right", "right", "right", "slow", "no_usage", "absurd_usage", "reasoning"),
     *("empty", "null", "cut_off", "refusal", "filtered", "refused_400", "always_500"),
+    *("end_turn", "max_tokens", "safety", "tools", "thinking_part", "details", "half_tagged"),
+    *("output_text", "plain_parts", "refusal_part", "flagged_403", "inspection_400", "too_large"),
+    *("strange_parts", "as_text", "zipped"),
 )
 """What a question ends with."""
 
 STATUSES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("right", "slow", "no_usage", "absurd_usage", "reasoning"), "answered"),
-    **dict.fromkeys(("empty", "null"), "empty"),
-    **dict.fromkeys(("refusal", "filtered", "refused_400"), "refused"),
-    "cut_off": "cut_off",
-    "always_500": "failed",
+    **dict.fromkeys(("end_turn", "thinking_part", "details", "half_tagged"), "answered"),
+    **dict.fromkeys(("output_text", "plain_parts", "as_text", "zipped"), "answered"),
+    **dict.fromkeys(("empty", "null", "tools"), "empty"),
+    **dict.fromkeys(("refusal", "filtered", "refused_400", "safety"), "refused"),
+    **dict.fromkeys(("refusal_part", "flagged_403", "inspection_400"), "refused"),
+    **dict.fromkeys(("cut_off", "max_tokens"), "cut_off"),
+    **dict.fromkeys(("always_500", "too_large", "strange_parts"), "failed"),
 }
 """The status of the completion after each end."""
+
+REASONS: Final[Mapping[str, str | None]] = {
+    **{"end_error": "error", "end_network_error": "network_error", "end_abort": "abort"},
+    **{"end_none": None, "end_none_null": None, "end_unheard": "unheard of"},
+    **{"cut_off": "length", "filtered": "content_filter", "end_turn": "END_TURN"},
+    **{"max_tokens": "MAX_TOKENS", "safety": "FinishReason.SAFETY", "tools": "tool_calls"},
+}
+"""The finish reason of answers that have another one than ``stop``."""
+
+_ERRORS: Final[Mapping[str, tuple[int, Any]]] = {
+    "refused_400": (400, {"error": {"message": "filtered", "code": "content_filter"}}),
+    "flagged_403": (
+        403,
+        {"error": {"message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}},
+    ),
+    "inspection_400": (
+        400,
+        {
+            "error": {"code": "data_inspection_failed", "message": "it may be inappropriate"},
+        },
+    ),
+    "too_large": (413, {"error": {"message": "the picture is too large"}}),
+    "error_as_200": (200, {"error": {"message": "upstream is away", "code": 502}}),
+    "429_as_200": (200, {"error": {"message": "slowly", "code": 429, "retry_after_ms": 50}}),
+    "no_choices": (200, {"id": "x", "object": "chat.completion", "choices": []}),
+}
+
+_WAIT: Final = 0.05
+"""Seconds that every wish asks for, but for that of a date, which knows whole seconds only."""
 
 MOST_FAULTS: Final = 2
 SLOW: Final = 0.15
@@ -55,17 +96,25 @@ comes back; or None to go by the plan."""
 
 
 def misbehave(question: str, attempt: int) -> str:
-    """Up to ``MOST_FAULTS`` faults, then the question's end."""
-    lot = int(question, 16)
-    faults = lot % (MOST_FAULTS + 1)
-    if attempt < faults and end_of(question) != "always_500":
-        return FAULTS[(lot // 3 + 5 * attempt) % len(FAULTS)]
-    return end_of(question)
+    """Up to ``MOST_FAULTS`` faults, then the question's end; by its hash."""
+    return act(int(question, 16), attempt)
 
 
 def end_of(question: str) -> str:
     """What ``misbehave`` ends with."""
-    return ENDS[int(question, 16) // 97 % len(ENDS)]
+    return end(int(question, 16))
+
+
+def act(lot: int, attempt: int) -> str:
+    """What ``misbehave`` does at a question that drew this lot."""
+    if attempt < lot % (MOST_FAULTS + 1) and STATUSES[end(lot)] != "failed":
+        return FAULTS[(lot + 7 * attempt) % len(FAULTS)]
+    return end(lot)
+
+
+def end(lot: int) -> str:
+    """What ``act`` ends with."""
+    return ENDS[lot % len(ENDS)]
 
 
 def hash_question(messages: Any, seed: int | None = None) -> str:
@@ -111,6 +160,23 @@ class Asked:
         return self.body.get("seed")
 
 
+def _apart(how: str, thought: str, rest: str) -> dict[str, Any]:
+    """Of a message: an answer's reasoning beside the rest, in one of the ways there are."""
+    if how == "reasoning":
+        return {"content": rest, "reasoning_content": thought}
+    if how == "details":
+        encrypted = {"type": "reasoning.encrypted", "data": "AAAA"}
+        details = [encrypted, {"type": "reasoning.text", "text": thought}]
+        return {"content": rest, "reasoning_details": details}
+    if how == "half_tagged":  # the prompt held the opening tag
+        return {"content": f"{thought}</think>{rest}"}
+    parts: list[Any] = [{"type": "thinking", "thinking": [{"type": "text", "text": thought}]}]
+    if how == "plain_parts":
+        parts = [{"type": "thinking", "thinking": thought}, {"type": "redacted_thinking"}]
+        return {"content": [*parts, rest[:5], {"text": rest[5:]}]}
+    return {"content": [*parts, {"type": "text", "text": rest}]}
+
+
 class Server:
     """Serves in threads of this process while the block runs."""
 
@@ -125,6 +191,7 @@ class Server:
     ) -> None:
         self.plan, self.log, self.answer, self.slow = plan, log, answer, slow
         self.asked: list[Asked] = []
+        self.paths: list[str] = []
         self.counts: Counter[str] = Counter()
         self.lock, self.closing = threading.Lock(), threading.Event()
         self.refuse: Refuse = lambda body, headers: None
@@ -198,7 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         owner = self.server.owner
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path != "/v1/chat/completions":
+        owner.paths.append(self.path)
+        if self.path.partition("?")[0] != "/v1/chat/completions":
             return self._send(404, b"<html>no such page</html>", "text/html")
         if (refused := owner.refuse(body, self.headers)) is not None:
             status, answer, more = refused
@@ -219,10 +287,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self, did: str, question: str) -> None:
         if did in ("500", "503", "429", "always_500"):
             self._json({"error": {"message": f"on purpose: {did}"}}, int(did[-3:]))
-        elif did == "429_wait":
-            self._json({"error": {"message": "slowly"}}, 429, {"Retry-After": "0.05"})
-        elif did == "refused_400":
-            self._json({"error": {"message": "filtered", "code": "content_filter"}}, 400)
+        elif did in _ERRORS:
+            status, body = _ERRORS[did]
+            self._json(body, status)
+        elif did.startswith("429_"):
+            self._wish(did)
         elif did == "hang":
             self._wait_for_the_client_to_leave()
         elif did == "drip":
@@ -232,37 +301,70 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"\xff\xfe\x00{]]" * 20)
         elif did == "html":
             self._send(200, b"<html>Welcome</html>", "text/html")
-        elif did == "no_choices":
-            self._json({"id": "x", "object": "chat.completion", "choices": []})
-        elif did == "error_as_200":
-            self._json({"error": {"message": "upstream is away", "code": 502}})
         elif did in ("cut", "reset", "half_json"):
             self._send_half(did, json.dumps(self._answer("right", question)).encode())
         else:
             if did == "slow":
                 time.sleep(self.server.owner.slow)
-            self._json(self._answer(did, question))
+            content = json.dumps(self._answer(did, question)).encode()
+            if did == "zipped":
+                self._send(200, gzip.compress(content), more={"Content-Encoding": "gzip"})
+            else:
+                kind = "text/html" if did == "as_text" else "application/json"
+                self._send(200, content, kind)
+
+    def _wish(self, how: str) -> None:
+        """Ask to be asked again a little later."""
+        date = formatdate(time.time() + 1, usegmt=True)
+        wait = f"{1000 * _WAIT:g}ms"
+        headers: dict[str, dict[str, str]] = {
+            "429_wait": {"Retry-After": f"{_WAIT}"},
+            "429_date": {"Retry-After": date},
+            "429_ms": {"retry-after-ms": f"{1000 * _WAIT}"},
+            "429_reset": {
+                **{"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": wait},
+                **{"x-ratelimit-remaining-tokens": "9", "x-ratelimit-reset-tokens": "6m0s"},
+            },
+        }
+        words = f"slowly; try again in {wait}" if how == "429_words" else "slowly"
+        kind = "type.googleapis.com/google.rpc.RetryInfo"
+        info = {"details": [{"@type": kind, "retryDelay": f"{_WAIT}s"}]}
+        error = {"message": words, **(info if how == "429_info" else {})}
+        body: Any = {"error": error}
+        self._json([body] if how == "429_info" else body, 429, headers.get(how))
 
     def _answer(self, did: str, question: str) -> dict[str, Any]:
         text = self.server.owner.answer(question)
         message: dict[str, Any] = {"role": "assistant", "content": text}
-        finish = {"cut_off": "length", "filtered": "content_filter"}.get(did, "stop")
+        finish = REASONS.get(did, "stop")
         prompt, completion = usage_of(question)
         usage: Any = {"prompt_tokens": prompt, "completion_tokens": completion}
         if did in ("empty", "null"):
             message["content"] = "" if did == "empty" else None
         elif did == "refusal":
             message |= {"content": None, "refusal": "I'm sorry, I can't look at that."}
-        elif did == "reasoning":
+        elif did == "end_none_null":
+            message["content"] = None
+        elif did == "tools":
+            message |= {"content": None, "tool_calls": [{"type": "function", "function": {}}]}
+        elif did in ("reasoning", "thinking_part", "details", "half_tagged", "plain_parts"):
             thought, _, rest = text.removeprefix("<think>").partition("</think>")
-            message |= {"content": rest, "reasoning_content": thought}
-        elif did == "cut_off":
+            message |= _apart(did, thought, rest)
+        elif did == "output_text":
+            message["content"] = [{"type": "output_text", "text": text, "annotations": []}]
+        elif did == "refusal_part":
+            message["content"] = [{"type": "refusal", "refusal": "I can't."}]
+        elif did == "strange_parts":
+            message["content"] = [{"type": "hologram", "hologram": text}]
+        elif did in ("cut_off", "max_tokens", "safety", *REASONS.keys() & {*FAULTS}):
             message["content"] = text[:20]
         elif did == "no_usage":
             usage = None
         elif did == "absurd_usage":
             usage = {"prompt_tokens": -5, "completion_tokens": 10**40, "total_tokens": "many"}
         choice = {"index": 0, "message": message, "finish_reason": finish}
+        if did == "error_beside":
+            choice["error"] = {"message": "upstream broke off", "code": 502}
         return {
             **{"id": "x", "object": "chat.completion", "created": 0, "model": "m"},
             **{"choices": [choice], "usage": usage},

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
+from tests.evaluate.asking import KEY, QUICK, ROWS, Serve, always, hash_of, predict
 from tests.evaluate.misbehaving_server import (
     ENDS,
     FAULTS,
     STATUSES,
     Server,
-    end_of,
+    act,
+    end,
     hash_question,
     right_answer,
     usage_of,
@@ -35,55 +37,14 @@ from tests.evaluate.misbehaving_server import (
 from star_r1.data.dataset import load
 from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
-from star_r1.evaluate.endpoint import GIVE_UP_AFTER, Endpoint, to_openai
+from star_r1.evaluate.endpoint import Endpoint, to_openai
+from star_r1.evaluate.flight import GIVE_UP_AFTER
 from star_r1.evaluate.predictions import Completion, read_completions
 from star_r1.evaluate.predictor import Question
 from star_r1.evaluate.questions import ask
 from star_r1.evaluate.run import evaluate
 
-KEY = "sk-0123456789abcdef"
-ROWS = 24
-QUICK: Mapping[str, Any] = {"retries": 2, "timeout": 30.0, "concurrency": ROWS}
-
-Serve = Callable[..., Server]
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts a server, and lets the environment name it."""
-    servers: list[Server] = []
-
-    def start(*words: Any, **settings: Any) -> Server:
-        server = Server(*words, **settings).__enter__()
-        servers.append(server)
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        return server
-
-    yield start
-    for server in servers:
-        server.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="module")
-def questions(data_folder: Path) -> list[Question]:
-    rows = load(data_folder)
-    return ask(rows, dict.fromkeys(rows["id"], "key"))
-
-
-def always(did: str) -> Callable[[str, int], str]:
-    return lambda question, attempt: did
-
-
-def hash_of(question: Question, seed: int | None = None) -> str:
-    return hash_question(to_openai(question.messages, question.see()), seed)
-
-
-def predict(questions: list[Question], **changed: Any) -> dict[str, Completion]:
-    done = list(Endpoint("m", **{**QUICK, **changed}).predict(questions))
-    assert len({(one.id, one.number) for one in done}) == len(done)
-    return {one.id: one for one in done}
-
+THOUGHT = "<think>2</think>a"
 
 # A whole run
 
@@ -95,7 +56,10 @@ def test_all_are_answered_or_failed_none_twice_none_lost(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    server, out = serve(), tmp_path / "run"
+    hashes = {(q.id, n): hash_of(q, 5 + n) for q in questions for n in range(2)}
+    lots = {question: place for place, question in enumerate(hashes.values())}
+    ends = {question: end(lot) for question, lot in lots.items()}
+    server, out = serve(lambda question, attempt: act(lots[question], attempt)), tmp_path / "run"
     two = {"samples_per_prompt": 2, "temperature": 1.0, "seed": 5, **QUICK, "timeout": 3.0}
 
     def run() -> dict[str, list[Completion]]:
@@ -105,19 +69,27 @@ def test_all_are_answered_or_failed_none_twice_none_lost(
     found = run()
     assert set(server.did()) == {*FAULTS, *ENDS}
     assert max(server.paid().values()) == 1
-    hashes = {(q.id, n): hash_of(q, 5 + n) for q in questions for n in range(2)}
     assert {(id, one.number) for id, of in found.items() for one in of} == set(hashes)
     statuses: Counter[str] = Counter()
     tokens = [0, 0]
     for (id, number), question in hashes.items():
-        one, end = found[id][number], end_of(question)
-        assert one.status == STATUSES[end]
+        one, ended = found[id][number], ends[question]
+        assert one.status == STATUSES[ended], ended
         statuses[one.status] += 1
         if one.status == "answered":
             assert one.text == right_answer(question)
-        if end == "always_500":
-            assert one.error == "status 500: on purpose: always_500 (3 attempts)"
-        counted = end not in ("no_usage", "absurd_usage", "always_500", "refused_400")
+        if one.status == "failed":
+            assert (
+                one.error
+                == {
+                    "always_500": "status 500: on purpose: always_500 (3 attempts)",
+                    "too_large": "status 413: the picture is too large",
+                    "strange_parts": "the answer is unreadable: its content is a part of type "
+                    "'hologram'",
+                }[ended]
+            )
+        uncounted = ("no_usage", "absurd_usage", "refused_400", "flagged_403", "inspection_400")
+        counted = one.status != "failed" and ended not in uncounted
         assert (one.prompt_tokens, one.completion_tokens) == (
             usage_of(question) if counted else (0, 0)
         )
@@ -129,10 +101,13 @@ def test_all_are_answered_or_failed_none_twice_none_lost(
     assert {name: n for name, n in metrics["answers"].items() if name in statuses} == statuses
 
     # What failed is asked again, and only that; a better day answers it.
-    failed = {q for q in hashes.values() if end_of(q) == "always_500"}
+    failed = {q for q in hashes.values() if STATUSES[ends[q]] == "failed"}
+    assert {ends[q] for q in failed} == {"always_500", "too_large", "strange_parts"}
     before = len(server.asked)
     assert run() == found
     assert {asked.question for asked in server.asked[before:]} == failed
+    again = Counter(asked.question for asked in server.asked[before:])
+    assert {again[q] for q in failed if ends[q] != "always_500"} == {1}  # it costs, and is no use
     server.plan, before = always("right"), len(server.asked)
     mended = run()
     assert Counter(asked.question for asked in server.asked[before:]) == Counter(failed)
@@ -214,22 +189,32 @@ def test_each_fault_is_named(serve: Serve, questions: list[Question]) -> None:
         "503": "status 503: on purpose: 503",
         "hang": "no answer within 2 s",
         "drip": "no answer within 2 s",
-        "garbage": "the answer is unreadable: Expecting value: line 1 column 1",
-        "html": "the answer is unreadable: no choice in it: <html>Welcome</html>",
-        "half_json": "the answer is unreadable: Unterminated string starting at",
+        "garbage": "the answer is unreadable: no JSON: \ufffd\ufffd",
+        "html": "the answer is unreadable: no JSON: <html>Welcome</html>",
+        "half_json": 'the answer is unreadable: no JSON: {"id": "x", ',
         "no_choices": "the answer is unreadable: no choice in it: ",
-        "error_as_200": "the answer is unreadable: no choice in it: upstream is away",
+        "error_as_200": "status 502: upstream is away",
+        **dict.fromkeys(("429_date", "429_ms", "429_info", "429_as_200"), "status 429: slowly"),
+        **dict.fromkeys(("429_reset", "429_words"), "status 429: slowly"),
+        "end_error": "the answer ended with 'error' (finish_reason): 20 characters that may be",
+        "end_network_error": "the answer ended with 'network_error' (finish_reason): 20 chara",
+        "end_abort": "the answer ended with 'abort' (finish_reason): 20 characters",
+        "end_none": "the answer does not say how it ended (finish_reason): 20 characters",
+        "end_none_null": "the answer does not say how it ended (finish_reason): 0 characters",
+        "end_unheard": "the answer ended with 'unheard of' (finish_reason): 20 characters",
+        "error_beside": "the answer ended with 'stop' (finish_reason): upstream broke off",
         "cut": "the connection broke: peer closed connection without sending complete",
         "reset": "the connection broke: ",
     }
     assert set(said) == set(FAULTS)
-    hashes = {hash_of(question): fault for question, fault in zip(questions, FAULTS, strict=False)}
-    server = serve(lambda question, attempt: hashes[question])
-    done = predict(questions[: len(FAULTS)], retries=0, timeout=2)
-    for question, fault in zip(questions, FAULTS, strict=False):
-        assert done[question.id].status == "failed"
-        assert done[question.id].error.startswith(said[fault]), fault
-    assert set(server.counts.values()) == {1}
+    for faults in (FAULTS[:13], FAULTS[13:]):  # less than makes a run give up
+        hashes = {hash_of(q): fault for q, fault in zip(questions, faults, strict=False)}
+        server = serve(lambda question, attempt, hashes=hashes: hashes[question])
+        done = predict(questions[: len(faults)], retries=0, timeout=2)
+        for question, fault in zip(questions, faults, strict=False):
+            assert done[question.id].status == "failed"
+            assert done[question.id].error.startswith(said[fault]), fault
+        assert set(server.counts.values()) == {1}
 
 
 def test_pauses_grow_or_are_as_long_as_the_endpoint_asks(
@@ -267,7 +252,11 @@ def test_who_wants_hours_or_cannot_is_not_asked_again(
     server.refuse = refuse
     (done,) = predict(questions[:1]).values()
     assert done.status == "failed"
-    assert done.error == f"status {status}: no" + " (3 attempts)" * (attempts == 3)
+    wish = {"3600": "60 minutes", "1e400": "years"}.get(wait, "")
+    too_long = f"; it wants to be asked again in {wish}, which is too long to wait for"
+    assert done.error == f"status {status}: no" + too_long * bool(wish) + " (3 attempts)" * (
+        attempts == 3
+    )
     assert len(asked) == attempts
 
 
@@ -592,7 +581,7 @@ def test_who_takes_neither_name_is_quoted_on_the_first(
 
     server.refuse = refuse
     (done,) = predict(questions[:1]).values()
-    assert done.error == "status 400: max_completion_tokens is too large"
+    assert done.error == "status 400: max_completion_tokens is too large (see --max-new-tokens)"
 
 
 # What comes back
@@ -635,6 +624,12 @@ def test_reasoning_that_comes_apart(serve: Serve, questions: list[Question]) -> 
             "<answer>2.color.red",
         ),
         ([], ""),
+        (["<answer>", "2.color.red", {"text": "</answer>"}], "<answer>2.color.red</answer>"),
+        ([{"type": "image"}, {"type": "text", "text": "a"}, {"type": "x", "text": "b"}], "a"),
+        ([{"type": "thinking", "thinking": "2"}, {"type": "text", "text": "a"}], THOUGHT),
+        ([{"type": "reasoning", "summary": [{"text": "<think>2"}]}, "a"], THOUGHT),
+        ([{"type": "redacted_thinking", "data": "x"}, "a"], "a"),
+        ({"type": "output_text", "text": "a"}, "a"),
     ],
 )
 def test_content_in_parts(
@@ -646,15 +641,16 @@ def test_content_in_parts(
 
 
 @pytest.mark.parametrize(
-    "content", [["text"], [{"type": "text"}], [{"type": "image", "text": "a"}], [{"text": "a"}]]
+    "content", [[{"type": "text"}], [{"type": "image", "text": "a"}], [3], 3, [{"text": None}]]
 )
 def test_content_that_is_no_text_is_not_made_one(
     serve: Serve, questions: list[Question], content: list[Any]
 ) -> None:
-    serve(always("right"), answer=lambda _: content)
-    (done,) = predict(questions[:1], retries=0).values()
+    server = serve(always("right"), answer=lambda _: content)
+    (done,) = predict(questions[:1], retries=5).values()
     assert done.status == "failed"
     assert "content is " in str(done.error)
+    assert len(server.asked) == 1  # the next answer would be paid for too, and be the same
 
 
 def test_inside_an_event_loop_as_in_a_notebook(serve: Serve, questions: list[Question]) -> None:

@@ -64,6 +64,13 @@ def evaluate(
     ] = 8,
     retries: Annotated[int, typer.Option(help="After a failed attempt at an endpoint.", min=0)] = 5,
     timeout: Annotated[float, typer.Option(help="Seconds for an attempt.", min=0.1)] = 120.0,
+    extra_body: Annotated[
+        str | None,
+        typer.Option(
+            help="More fields of an endpoint's requests, as JSON such as "
+            """'{"reasoning_effort": "low"}'; they are recorded, so no secrets."""
+        ),
+    ] = None,
     prices: Annotated[
         str | None,
         typer.Option(help="US dollars for a million tokens in and out, such as 2.5,10."),
@@ -93,6 +100,7 @@ def evaluate(
         concurrency=concurrency,
         retries=retries,
         timeout=timeout,
+        extra_body=_json("--extra-body", extra_body),
         prices=_prices(prices),
     )
     record = json.loads((out / "metrics.json").read_bytes())

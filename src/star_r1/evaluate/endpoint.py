@@ -2,35 +2,41 @@
 
 import asyncio
 import base64
-import json
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 from openai import AsyncOpenAI
 
 from star_r1.errors import UserError
 from star_r1.evaluate.flight import Crew, Failed, complete
+from star_r1.evaluate.masking import Masking, without_secrets
+from star_r1.evaluate.parameters import FLAGS, WITHOUT, Parameters, check_extra
 from star_r1.evaluate.predictions import Completion
-from star_r1.evaluate.predictor import Question, judge_status
+from star_r1.evaluate.predictor import Question
+from star_r1.evaluate.refusals import find_refused, has_code, is_about_rights, is_filtered, say
+from star_r1.evaluate.reply import read_answer
+from star_r1.evaluate.waits import read_wait
+from star_r1.evaluate.wire import Astray, Reply, Unreadable, Wire
 
 Detail: TypeAlias = Literal["auto", "low", "high"]
-
-GIVE_UP_AFTER: Final = 16
-"""So many questions in a row that all failed end the run: then it is the endpoint, not they."""
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _CONNECT: Final = 10.0
 """Seconds until a connection must stand, if the time-out is not shorter still."""
 _LONGEST_WISH: Final = 120.0
 """Who wants to be asked again later than this is not asked again, as in OpenAI's client."""
-_MOST_TOKENS: Final = 10**9
-"""No answer has more; who counts more counts wrong."""
+_BARRED: Final = 3
+"""So many questions that are forbidden without a reason are the key's fault, not theirs."""
+_NO_FILTER: Final = (401, 402, 404, 408, 409, 425, 429)
+"""Statuses that say something else, whatever the words."""
+_NO_KEY: Final = "no-key-given"
+"""Servers of one's own seldom ask for a key, but the client wants one."""
 
 
 class Endpoint:
@@ -38,10 +44,13 @@ class Endpoint:
 
     Base URL and key come from the environment (``OPENAI_BASE_URL``, ``OPENAI_API_KEY``). An
     attempt that ends in 408, 409, 429, 5xx, a time-out, a broken connection or an answer that
-    cannot be read is made again after a pause: the one that the endpoint asks for
-    (``Retry-After``), or half a second and then twice as long each time. What still fails is a
-    completion with the status ``failed``. A model that hands over its reasoning apart
-    (``reasoning_content``) gets it back as a think block.
+    cannot be read or did not come to its end is made again after a pause: the one that the
+    endpoint asks for (``waits.read_wait``), or half a second and then twice as long each time. What
+    still fails is a completion with the status ``failed``. A parameter that the endpoint refuses
+    is left out. A model that hands over its reasoning apart gets it back as a think block.
+
+    Attributes:
+        left_out: names of the parameters that the endpoint refused; what is put in is not sent.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Endpoint:
         concurrency: int = 8,
         retries: int = 5,
         timeout: float = 120.0,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Nothing is asked yet.
 
@@ -69,19 +79,34 @@ class Endpoint:
             concurrency: questions in flight, at least 1.
             retries: attempts after the first, at least 0.
             timeout: of one attempt as a whole, seconds.
+            extra_body: more fields of each request, as JSON has them.
 
         Raises:
-            UserError: no model is named, there is no key in the environment, or the base URL is
-                none.
+            UserError: no model is named, there is no key in the environment, the base URL is none,
+                or ``extra_body`` holds what other arguments say, or the key.
         """
         if not model.strip():
             raise UserError("endpoint:NAME: no name; give the model as the endpoint calls it")
-        self.model, self.max_new_tokens, self.seed = model, max_new_tokens, seed
+        self.model, self.max_new_tokens = model, max_new_tokens
         self.temperature, self.top_p, self.detail = temperature, top_p, detail
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
         self._base, self._key = _read_environment()
-        # Older servers know the limit by its former name only.
-        self._limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+        self.place = without_secrets(self._base)
+        self._masking = Masking("" if self._key == _NO_KEY else self._key, self._base)
+        self.extra_body = check_extra(extra_body or {})
+        if self._masking.completion(f"{self.extra_body}") != f"{self.extra_body}":
+            raise UserError(
+                "--extra-body holds the key or a part of OPENAI_BASE_URL, and is recorded; leave "
+                "secrets to the environment"
+            )
+        optional = {
+            **({"temperature": temperature} if temperature is not None else {}),
+            **({"top_p": top_p} if top_p < 1 else {}),
+        }
+        self._parameters = Parameters(
+            optional, None if temperature == 0 else seed, max_new_tokens, self.extra_body
+        )
+        self.left_out = self._parameters.left_out
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -93,19 +118,14 @@ class Endpoint:
             "temperature": self.temperature,
             "detail": self.detail,
             **({"top_p": self.top_p} if self.top_p < 1 else {}),
+            **({"extra_body": dict(self.extra_body)} if self.extra_body else {}),
         }
-
-    @property
-    def place(self) -> str:
-        """The base URL without what may be secret in one."""
-        parts = urlsplit(self._base)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
     @property
     def _connect(self) -> float:
         return min(self.timeout / 2, _CONNECT)
 
-    def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
+    def predict(self, questions: Iterable[Question]) -> Iterator[Completion]:
         """Answer the questions, ``concurrency`` at a time, as answers come.
 
         Ctrl-C asks nothing more, hands over what is still being answered (it is paid for), and
@@ -113,7 +133,7 @@ class Endpoint:
 
         Raises:
             UserError: the endpoint cannot be reached, refuses the key, does not know the model,
-                or fails at ``GIVE_UP_AFTER`` questions in a row that did not fail before.
+                or fails at ``flight.GIVE_UP_AFTER`` questions in a row that did not fail before.
         """
         try:
             asyncio.get_running_loop()
@@ -121,22 +141,14 @@ class Endpoint:
             return self._predict(questions)
         return _elsewhere(self._predict(questions))  # a notebook's loop is running in this thread
 
-    def _predict(self, questions: Sequence[Question]) -> Generator[Completion, None, None]:
+    def _predict(self, questions: Iterable[Question]) -> Generator[Completion, None, None]:
         with asyncio.Runner() as runner:
             crew = Crew(self, ((question, n) for question in questions for n in question.numbers))
             crew.watch(runner.get_loop())
             runner.run(crew.start())
-            hopeless = {question.id for question in questions if question.failed}
-            failed = 0
             try:
                 while (done := runner.run(crew.next())) is not None:
-                    if done.status != "failed":
-                        failed = 0
-                    elif done.id not in hopeless:
-                        failed += 1
                     yield done
-                    if failed == GIVE_UP_AFTER:
-                        crew.stop(self._error(f": {failed} questions in a row failed", done.error))
             finally:
                 runner.run(crew.close())
         if crew.reason is not None:
@@ -144,11 +156,16 @@ class Endpoint:
 
     def open(self) -> AsyncOpenAI:
         """The client; it belongs to the event loop that is running."""
+        parts = urlsplit(self._base)
         return AsyncOpenAI(
             api_key=self._key,
-            base_url=self._base,
+            # The client would put its path behind the query.
+            base_url=urlunsplit(parts._replace(query="", fragment="")),
+            default_query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            default_headers={"Accept-Encoding": "identity"},
             timeout=openai.Timeout(self.timeout, connect=self._connect),
             max_retries=0,  # here a whole answer counts as an attempt, see ``flight.Crew``
+            http_client=Wire(),
         )
 
     def encode(self, question: Question) -> list[Any]:
@@ -170,75 +187,53 @@ class Endpoint:
             Failed: no answer came, or none that can be read.
             UserError: there is no sense in asking anything more.
         """
+
+        async def post(fields: Mapping[str, Any]) -> Reply:
+            return await self._post(client, messages, fields)
+
         try:
             # The client's own time-out is for each piece of an answer, so a server that drips
             # could go on for ever.
             async with asyncio.timeout(self.timeout):
-                answer = await self._create(client, messages, number)
-            return self._read(answer, question, number)
+                reply = await self._parameters.send(post, number, self._tell_left_out)
+            if reply.is_answer:
+                answer = read_answer(reply.body)
+                text = self._masking.completion(answer.text)
+                return complete(
+                    *(question, number, text, answer.status),
+                    prompt_tokens=answer.prompt_tokens,
+                    completion_tokens=answer.completion_tokens,
+                )
+            if is_filtered(reply.body) and reply.status not in _NO_FILTER:
+                return complete(question, number, "", "refused")
+            raise self._bad_status(reply)
+        except Failed as failed:
+            failed.why = self._line(failed.why)
+            raise
         except (TimeoutError, openai.APIConnectionError) as error:
             raise self._no_answer(error) from None
-        except openai.APIStatusError as error:
-            if _is_refusal(error):
-                return complete(question, number, "", "refused")
-            raise self._bad_status(error) from None
-        except (ValueError, RecursionError, openai.APIResponseValidationError) as error:
-            raise Failed(f"the answer is unreadable: {self._line(error)}") from None
+        except Unreadable as error:
+            raise Failed(f"the answer is unreadable: {error}", again="never") from None
+        except Astray as error:
+            place = self._line(without_secrets(f"{error}"))
+            raise UserError(
+                f"endpoint {self.place} sends us elsewhere; if you trust it, set OPENAI_BASE_URL "
+                f"to what stands before /chat/completions in {place}"
+            ) from None
 
-    async def _create(self, client: AsyncOpenAI, messages: list[Any], number: int) -> Any:
-        settings: dict[str, Any] = {}
-        if self.temperature is not None:
-            settings["temperature"] = self.temperature
-        if self.temperature != 0:
-            settings["seed"] = self.seed + number
-        if self.top_p < 1:
-            settings["top_p"] = self.top_p
-        refused: openai.APIStatusError | None = None
-        for limit in self._limits:
-            try:
-                answer = await client.chat.completions.create(
-                    model=self.model,
-                    messages=messages,
-                    **{**settings, limit: self.max_new_tokens},
-                )
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = refused or error
-                if limit not in f"{error.body}":
-                    break
-            else:
-                self._limits = (limit,)
-                return answer
-        assert refused is not None
-        raise refused
-
-    def _read(self, answer: Any, question: Question, number: int) -> Completion:
-        """The completion in an answer; ``answer`` is whatever came, so nothing of it is sure."""
+    async def _post(
+        self, client: AsyncOpenAI, messages: list[Any], fields: Mapping[str, Any]
+    ) -> Reply:
+        """What comes back, an error or not, as bytes: the client's own reading trusts it."""
         try:
-            choice = answer.choices[0]
-            message = choice.message
-            content = message.content
-        except (AttributeError, LookupError, TypeError):
-            said = answer if isinstance(answer, str) else getattr(answer, "error", None)
-            raise ValueError(f"no choice in it: {_said(said) if said else answer}") from None
-        text = _text(content)
-        finish = getattr(choice, "finish_reason", None)
-        refusal = getattr(message, "refusal", None)
-        if finish == "content_filter" or (refusal and not text):
-            text = text or (refusal if isinstance(refusal, str) else "")
-            status: Any = "refused"
+            answer = await client.chat.completions.with_raw_response.create(
+                model=self.model, messages=messages, extra_body=fields
+            )
+        except openai.APIStatusError as error:
+            response = error.response
         else:
-            reasoning = _reasoning(message, text)
-            status = judge_status(text or reasoning, cut_off=finish == "length")
-            text = reasoning + text
-        usage = getattr(answer, "usage", None)
-        return complete(
-            question,
-            number,
-            text,
-            status,
-            prompt_tokens=_count(usage, "prompt_tokens"),
-            completion_tokens=_count(usage, "completion_tokens"),
-        )
+            response = answer.http_response
+        return Reply(response.status_code, response.headers, response.content)
 
     def _no_answer(self, error: Exception) -> "Failed":
         """What a time-out or a broken connection means."""
@@ -255,37 +250,50 @@ class Endpoint:
             return Failed(f"no answer within {self.timeout:g} s")
         return Failed(f"the connection broke: {self._line(_root(error))}")
 
-    def _bad_status(self, error: openai.APIStatusError) -> "Failed | UserError":
-        """What a status means: another attempt, none, or the end of all."""
-        said = self._line(_said(error.body or error.message))
-        end = {
+    def _bad_status(self, reply: Reply) -> "Failed | UserError":
+        """What an error means: another attempt, none, or the end of all."""
+        status, said = reply.status, self._line(say(reply.body))
+        if has_code(reply.body, "insufficient_quota"):
+            status = 402
+        fatal = {
             401: "refuses the key; set OPENAI_API_KEY",
             402: "wants to be paid first",
-            403: "forbids this; look at what the key may do",
             404: f"does not know model {self.model!r}, or OPENAI_BASE_URL is not its address",
-        }.get(error.status_code)
-        if error.code == "insufficient_quota":
-            end = "wants to be paid first"
-        if end is not None:
-            return self._error(f" {end}", said)
-        wish = _wish(error.response.headers)
-        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
-        return Failed(
-            f"status {error.status_code}: {said}",
-            again=passing and wish <= _LONGEST_WISH,
-            wish=wish,
+        }.get(404 if status in (405, 410) else status)
+        if fatal is not None:
+            return self.error(f" {fatal}", said)
+        if status == 403:
+            # Of this question, unless nothing was answered so far: some filters do not say so.
+            end = self.error(" forbids this; look at what the key may do", said)
+            many = 1 if is_about_rights(reply.body) else _BARRED
+            return Failed(f"status 403: {said}", again="never", end=end, many=many)
+        why = f"status {status}: {said}" if status else f"an error came as an answer: {said}"
+        wish = read_wait(status, reply.headers, reply.body, say(reply.body))
+        if not (status in (0, 408, 409, 425, 429) or status >= 500):
+            flag = FLAGS.get(find_refused(reply.body, FLAGS) or "")
+            return Failed(f"{why} (see {flag})" if flag else why, again="never")
+        if wish > _LONGEST_WISH:
+            why += f"; it wants to be asked again in {_span(wish)}, which is too long to wait for"
+            return Failed(why, again="never")
+        return Failed(why, wish=wish)
+
+    def _tell_left_out(self, name: str, value: Any, refusal: Reply) -> None:
+        print(
+            f"endpoint {self.place} refuses {name} {value} ({self._line(say(refusal.body))}): left "
+            f"out from now on, so {WITHOUT[name]}",
+            file=sys.stderr,
         )
 
-    def _error(self, what: str, said: str) -> UserError:
+    def error(self, what: str, said: str) -> UserError:
+        """The end of a run: what the endpoint does, and its words."""
         return UserError(
             f"endpoint {self.place}{what} ({said}); the same command goes on when that is mended"
         )
 
     def _line(self, text: object) -> str:
-        """A short line without the key, which some endpoints repeat, and without control codes."""
-        line = " ".join(str(text).split()) or type(text).__name__
-        short = line.replace(self._key, "***")[:200]
-        return "".join(letter if letter.isprintable() else "\ufffd" for letter in short)
+        """A short line without secrets, which some endpoints repeat, and without control codes."""
+        line = " ".join(self._masking.message(str(text)).split()) or type(text).__name__
+        return "".join(letter if letter.isprintable() else "\ufffd" for letter in line[:200])
 
 
 def to_openai(
@@ -302,9 +310,11 @@ def to_openai(
     converted = []
     for message in messages:
         content = message["content"]
+        # What is the default need not be said, and some servers do not know it.
+        detailed = {} if detail == "auto" else {"detail": detail}
         if not isinstance(content, str):
             content = [
-                {"type": "image_url", "image_url": {"url": _data_url(next(left)), "detail": detail}}
+                {"type": "image_url", "image_url": {"url": _data_url(next(left)), **detailed}}
                 if part["type"] == "image"
                 else {"type": "text", "text": part["text"]}
                 for part in content
@@ -331,7 +341,8 @@ def _read_environment() -> tuple[str, str]:
     except ValueError:  # a port that is no number
         whole = False
     if not whole:
-        raise UserError(f"OPENAI_BASE_URL {base!r}: give an address such as http://host:8000/v1")
+        shown = without_secrets(base.rpartition("@")[2])
+        raise UserError(f"OPENAI_BASE_URL {shown!r}: give an address such as http://host:8000/v1")
     if not key and not base:
         raise UserError(
             "no OPENAI_API_KEY in the environment; set it, and OPENAI_BASE_URL for another "
@@ -339,8 +350,7 @@ def _read_environment() -> tuple[str, str]:
         )
     if not (key.isascii() and key.isprintable()):  # the client would repeat it in its error
         raise UserError("OPENAI_API_KEY holds a character that no key has; copy it again")
-    # Servers of one's own seldom ask for a key, but the client wants one.
-    return base or _OPENAI, key or "no-key-given"
+    return base or _OPENAI, key or _NO_KEY
 
 
 def _elsewhere(completions: Generator[Completion, None, None]) -> Iterator[Completion]:
@@ -353,49 +363,13 @@ def _elsewhere(completions: Generator[Completion, None, None]) -> Iterator[Compl
             thread.submit(completions.close).result()
 
 
-def _text(content: object) -> str:
-    """The text of a message, which some servers hand over in parts; raises a ValueError."""
-    if content is None:
-        return ""
-    texts = []
-    for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
-        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else 0
-        if not isinstance(text, str):
-            raise ValueError(f"content is {content!r}")
-        texts.append(text)
-    return "".join(texts)
-
-
-def _reasoning(message: Any, text: str) -> str:
-    """The think block of what a model handed over apart, unless it is in the text."""
-    for name in ("reasoning_content", "reasoning"):
-        reasoning = getattr(message, name, None)
-        if isinstance(reasoning, str) and reasoning and "<think>" not in text:
-            return f"<think>{reasoning}</think>"
-    return ""
-
-
-def _wish(headers: Mapping[str, str]) -> float:
-    """After how many seconds the endpoint wants to be asked again; 0 where it does not say."""
-    with suppress(ValueError):
-        wish = float(headers.get("retry-after", ""))
-        return wish if wish > 0 else 0.0
-    return 0.0
-
-
-def _is_refusal(error: openai.APIStatusError) -> bool:
-    """Whether a filter of the provider's turned the question down."""
-    return error.status_code in (400, 403) and any(
-        word in f"{error.code} {error.body}" for word in ("content_filter", "content_policy")
-    )
-
-
-def _said(body: object) -> str:
-    """What the endpoint says of its error, out of the forms that servers give it."""
-    for name in ("error", "message"):
-        if isinstance(body, Mapping):
-            body = body.get(name, body)
-    return body if isinstance(body, str) else json.dumps(body, default=str)
+def _span(seconds: float) -> str:
+    if seconds > 1e8:
+        return "years"
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _root(error: BaseException) -> BaseException:
@@ -403,8 +377,3 @@ def _root(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
-
-
-def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, None)
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion
@@ -16,6 +16,11 @@ from star_r1.evaluate.predictor import Question
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 32.0
+GIVE_UP_AFTER: Final = 16
+"""So many questions in a row that all failed end the run: then it is the endpoint, not they."""
+
+Again: TypeAlias = Literal["always", "once", "never"]
+
 _WAITING: Final = "interrupted: waiting for the answers under way; Ctrl-C again drops them"
 
 
@@ -35,6 +40,9 @@ class Asked(Protocol):
     def encode(self, question: Question) -> list[Any]:
         """The messages of a question, as they are sent."""
 
+    def error(self, what: str, said: str) -> UserError:
+        """The end of a run: what the endpoint does, and its words."""
+
     async def attempt(
         self, client: Any, messages: list[Any], question: Question, number: int
     ) -> Completion:
@@ -45,11 +53,33 @@ class Failed(Exception):
     """An attempt that brought no answer."""
 
     def __init__(
-        self, why: str, *, again: bool = True, wish: float = 0.0, reached: bool = True
+        self,
+        why: str,
+        *,
+        again: Again = "always",
+        wish: float = 0.0,
+        reached: bool = True,
+        end: UserError | None = None,
+        many: int = 1,
     ) -> None:
-        """``again``: another attempt may help, in ``wish`` seconds if that is above 0."""
+        """What to do about it.
+
+        Args:
+            why: in a line; what stands before the colon is its kind.
+            again: whether another attempt may help; ``once``: not if it fails by the same kind.
+            wish: seconds until that, if above 0.
+            reached: whether the endpoint is there.
+            end: of the run, if nothing was answered yet and ``many`` questions failed so; else it
+                is a matter of this question.
+        """
         super().__init__(why)
-        self.again, self.wish, self.reached = again, wish, reached
+        self.why, self.again, self.wish, self.reached = why, again, wish, reached
+        self.end, self.many = end, many
+
+    @property
+    def kind(self) -> str:
+        """What failures have in common."""
+        return self.why.partition(":")[0]
 
 
 class Crew:
@@ -64,7 +94,11 @@ class Crew:
         # One at a time, so that those in flight get their turn before their time is out.
         self.encoding = asyncio.Lock()
         self.reason: BaseException | None = None
-        self.reached = False
+        self.reached = self.answered = False
+        self.barred = 0
+        """Questions that failed in a way that may end the run."""
+        self.in_a_row = 0
+        """Questions that all failed, one after another."""
         self.told: set[str] = set()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -110,6 +144,16 @@ class Crew:
                     self.finished.append(completion)
         return self.finished.popleft()
 
+    def _count(self, question: Question, done: Completion) -> None:
+        """Stop where the endpoint fails at everything; those that failed before tell nothing."""
+        if done.status != "failed":
+            self.in_a_row = 0
+        elif not question.failed:
+            self.in_a_row += 1
+            if self.in_a_row == GIVE_UP_AFTER:
+                why = f": {GIVE_UP_AFTER} questions in a row failed"
+                self.stop(self.endpoint.error(why, done.error))
+
     async def close(self) -> None:
         """Drop what is still in flight."""
         for task in self.flying:
@@ -122,31 +166,48 @@ class Crew:
         endpoint = self.endpoint
         async with self.encoding:
             messages = endpoint.encode(question)
-        attempt = 0
+        attempt, kind = 0, ""
         while self.reason is None:
             attempt += 1
             try:
                 done = await endpoint.attempt(self.client, messages, question, number)
-                self.reached = True
+                self.reached = self.answered = True
+                self._count(question, done)
                 return done
             except Failed as failed:
                 self.reached |= failed.reached
-                last = not failed.again or attempt > endpoint.retries
+                last = (
+                    failed.again == "never"
+                    or (failed.again == "once" and failed.kind == kind)
+                    or attempt > endpoint.retries
+                )
                 if not self.reached and (last or attempt == 2):
                     raise _unreachable(endpoint, failed) from None
                 if last:
-                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
-                    return complete(question, number, "", "failed", error=f"{failed}{tried}")
-                self._tell(str(failed))
+                    return self._give_up(question, number, failed, attempt)
+                kind = failed.kind
+                self._tell(failed)
                 await self._rest(failed.wish or _pause(attempt))
         return None
 
-    def _tell(self, why: str) -> None:
+    def _give_up(
+        self, question: Question, number: int, failed: Failed, attempts: int
+    ) -> Completion:
+        """The completion of a question that failed at last."""
+        if failed.end is not None and not question.failed and not self.answered:
+            self.barred += 1
+            if self.barred >= failed.many:
+                self.stop(failed.end)
+        tried = f" ({attempts} attempts)" if attempts > 1 else ""
+        done = complete(question, number, "", "failed", error=f"{failed.why}{tried}")
+        self._count(question, done)
+        return done
+
+    def _tell(self, failed: Failed) -> None:
         """Say once of each kind what goes wrong, since the bar stands still meanwhile."""
-        kind = why.partition(":")[0]
-        if kind not in self.told:
-            self.told.add(kind)
-            print(f"endpoint {self.endpoint.place}: {why}; trying again", file=sys.stderr)
+        if failed.kind not in self.told:
+            self.told.add(failed.kind)
+            print(f"endpoint {self.endpoint.place}: {failed.why}; trying again", file=sys.stderr)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -160,7 +221,7 @@ def complete(question: Question, number: int, text: str, status: Any, **more: An
 
 def _unreachable(endpoint: Asked, failed: Failed) -> UserError:
     return UserError(
-        f"endpoint {endpoint.place}: {failed}; start it, or set OPENAI_BASE_URL; "
+        f"endpoint {endpoint.place}: {failed.why}; start it, or set OPENAI_BASE_URL; "
         "the same command goes on then"
     )
 

@@ -46,6 +46,7 @@ def evaluate(
     concurrency: int = 8,
     retries: int = 5,
     timeout: float = 120.0,
+    extra_body: Mapping[str, Any] | None = None,
     prices: tuple[float, float] | None = None,
 ) -> Scores:
     """Let a model answer the rows of a dataset, and score its answers.
@@ -80,7 +81,8 @@ def evaluate(
         temperature: 0 for greedy, None for what the endpoint does by itself.
         top_p: share of the probability that tokens are drawn from.
         chat_template_kwargs: variables of a local model's chat template.
-        detail, concurrency, retries, timeout: of an endpoint, see ``endpoint.Endpoint``.
+        detail, concurrency, retries, timeout, extra_body: of an endpoint, see
+            ``endpoint.Endpoint``.
         prices: US dollars for a million tokens of prompts and of completions; None if unknown.
 
     Returns:
@@ -137,7 +139,10 @@ def evaluate(
             "top_p": top_p,
             "seed": seed,
         },
-        {"detail": detail, "concurrency": concurrency, "retries": retries, "timeout": timeout},
+        {
+            **{"detail": detail, "concurrency": concurrency, "retries": retries},
+            **{"timeout": timeout, "extra_body": extra_body},
+        },
     )
     asked |= predictor.identity
     if samples_per_prompt > 1 or temperature != 0:
@@ -221,9 +226,11 @@ def _open_predictor(
 ) -> Predictor:
     if template and model.startswith((BASELINE, ENDPOINT)):
         raise UserError(
-            "--chat-template-kwargs: the template of a local model has them; to an endpoint, send "
-            "what its server takes"
+            "--chat-template-kwargs: the template of a local model has them; to vLLM, send "
+            """--extra-body '{"chat_template_kwargs": {...}}'"""
         )
+    if network["extra_body"] and not model.startswith(ENDPOINT):
+        raise UserError("--extra-body: only an endpoint takes it; see --model endpoint:NAME")
     if model.startswith(BASELINE):
         from star_r1.evaluate.baselines import BaselinePredictor
 
