@@ -292,6 +292,63 @@ def test_what_no_attempt_mends_is_one_line_at_once(
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "fate"),
+    [
+        (403, {"message": "flagged", "metadata": {"reasons": ["violence"]}}, "refused"),
+        (400, {"code": "data_inspection_failed", "message": "Input data may ..."}, "refused"),
+        (400, {"code": "content_policy_violation", "message": "rejected"}, "refused"),
+        (451, {"message": "blocked by content moderation"}, "refused"),
+        (422, {"message": "cannot read this picture"}, "failed"),
+        (413, {"message": "too large"}, "failed"),
+        (403, {"message": "Access denied"}, "failed"),  # a firewall's, after others passed
+        (403, {}, "failed"),
+    ],
+)
+def test_the_fate_of_a_row_is_no_other_rows(
+    serve: Serve,
+    data_folder: Path,
+    questions: list[Question],
+    tmp_path: Path,
+    status: int,
+    error: dict[str, Any],
+    fate: str,
+) -> None:
+    """Also where these rows come first, and where a later run asks nothing but them."""
+    server, out, bad = serve(always("right")), tmp_path / "run", questions[2:8:3]
+    hashes = {hash_of(question) for question in bad}
+    server.refuse = lambda body, headers: (
+        (status, {"error": error}, {}) if hash_question(body["messages"]) in hashes else None
+    )
+    for _ in range(2):
+        evaluate("endpoint:m", data_folder, out, concurrency=1, retries=3)
+        found = read_completions(out / "predictions.jsonl")
+        assert {id for id, (one,) in found.items() if one.status == fate} == {q.id for q in bad}
+        assert Counter(one.status for (one,) in found.values())["answered"] == ROWS - len(bad)
+    assert set(server.paid().values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"), [("the API key lacks the scope", 1), ("Forbidden", 3), ("", 3)]
+)
+def test_a_key_that_is_forbidden_everything_ends_the_run(
+    serve: Serve, data_folder: Path, tmp_path: Path, message: str, asked: int
+) -> None:
+    server, seen = serve(always("right")), []
+
+    def forbid(body: Any, headers: Any) -> Any:
+        seen.append(body)
+        return 403, {"error": {"message": message}}, {}
+
+    server.refuse = forbid
+    with pytest.raises(UserError, match="forbids this; look at what the key may do"):
+        evaluate("endpoint:m", data_folder, tmp_path / "run", concurrency=1)
+    assert len(seen) == asked
+    server.refuse = lambda body, headers: None
+    evaluate("endpoint:m", data_folder, tmp_path / "run", concurrency=1)
+    assert set(server.paid().values()) == {1}
+
+
 @pytest.mark.parametrize("case", ["refused", "TLS", "silent", "path"])
 def test_an_address_where_nothing_answers(
     serve: Serve,
