@@ -17,6 +17,7 @@ ROOT = Path(star_r1.__file__).parent
 LEVELS = (
     ("errors", "texts"),
     ("files", "progress", "provenance"),
+    ("yaml_file",),
     ("tvr",),
     ("reward", "metrics", "render"),
     ("trance_metrics", "data"),

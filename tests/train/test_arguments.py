@@ -73,7 +73,7 @@ def test_an_ablation_is_one_flag(read: Read, flag: str, field: str, value: Any) 
         (["--views", "bottom"], "--views: view 'bottom' is unknown; choose from"),
         (["--data", ""], "no --data"),
         (["--config"], "--config: give the path"),
-        (["--config", "none.yaml"], "--config none.yaml: no such file"),
+        (["--config", "none.yaml"], "--config none.yaml: No such file"),
         (["--num_generations", "3"], r"generation_batch_size \(8\) must be divisible by num_gen"),
         (["--num_generations", "1"], "at least 2 generations"),
         (["--reward_object", "-1"], "object is -1.0; give a number of 0 or more"),
@@ -96,8 +96,8 @@ def test_a_mistake_is_one_line(flags: list[str], message: str, read: Read) -> No
     ("text", "message"),
     [
         ("bta: 0.1", "unknown flag --bta"),
-        ("- beta", "must contain a YAML mapping"),
-        ("beta: {", "not valid YAML"),
+        ("- beta", "give a mapping of settings"),
+        ("beta: {", "not YAML"),
         ("beta: much", "--beta: invalid float value"),
     ],
 )

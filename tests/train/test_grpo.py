@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from star_r1.analyze.along import read_curves
+from star_r1.data.pictures import read_pair
 from star_r1.evaluate import local
 from star_r1.evaluate.run import evaluate
 from star_r1.evaluate.scoring import score_file
@@ -83,7 +84,7 @@ def test_the_trainer_judges_what_the_template_began(
             use_cpu=True,
             report_to="none",
         ),
-        train_dataset=prompts_of(str(data_folder), ["center"], decode=cls is StarGRPOTrainer),
+        train_dataset=prompts_of(str(data_folder), ["center"]),
         processing_class=load_processor(folder),
     )
     say(trainer, list(kept))
@@ -157,6 +158,7 @@ def test_sft_learns_how_the_block_goes_on(
     processor = load_processor(str(model_with(end)))
     rows = answers_of(str(data_folder), ["center"])
     row = teach(rows.select([0]), processor)[0]
+    row["images"] = read_pair(row)
     batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
     (labels,), (ids,) = batch["labels"], batch["input_ids"]
     answer = f"<answer>{rows[0]['answer']}</answer>"
@@ -166,5 +168,5 @@ def test_sft_learns_how_the_block_goes_on(
     prompt = processor.apply_chat_template(
         rows[0]["prompt"], add_generation_prompt=True, tokenize=False
     )
-    (same,) = processor(text=[prompt], images=[rows[0]["images"]], return_tensors="pt")["input_ids"]
+    (same,) = processor(text=[prompt], images=[row["images"]], return_tensors="pt")["input_ids"]
     assert ids[labels == -100].tolist() == same.tolist()

@@ -55,7 +55,7 @@ def test_config(text: str, launch: Launch, tmp_path: Path) -> None:
     [
         (None, "No such file"),
         ("a: [", "not YAML"),
-        ("- a", "not an accelerate config"),
+        ("- a", "give a mapping of settings"),
         ("distributed_type: TPU", "not an accelerate config"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 4}", "zero_stage is 4"),
         ("distributed_type: FSDP\nnum_processes: 0", "num_processes and num_machines"),

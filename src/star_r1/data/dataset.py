@@ -71,8 +71,6 @@ _BATCH_ROWS: Final = 1024
 _SHARD: Final = re.compile(
     r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet", re.ASCII
 )
-MOST_SHARDS: Final = 99_999
-"""Of a split: the number of a shard has five digits, for us as for the ``datasets`` library."""
 
 
 def load(folder: Path, views: Sequence[str] | None = None) -> Dataset:

@@ -8,6 +8,8 @@ LONGEST: Final = 128
 """Bytes of an id: with what exports add to it a file system still takes it."""
 SPLIT: Final = re.compile(r"\w+", re.ASCII)
 """The name of a split that star-r1 makes."""
+MOST_SHARDS: Final = 99_999
+"""Of a split: the number of a shard has five digits, for us as for the ``datasets`` library."""
 
 _FORBIDDEN: Final = frozenset('/\\:*?"<>|')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.ASCII | re.IGNORECASE)

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import yaml
-
+from star_r1.data.names import MOST_SHARDS, SPLIT, name_fault
+from star_r1.data.pictures import MAX_SIDE
 from star_r1.errors import UserError
+from star_r1.texts import harmless
 from star_r1.tvr.rules import SceneRules
 from star_r1.tvr.vocabulary import REFERENCE_SIZE, VIEWS, Vocabulary, camera_position
+from star_r1.yaml_file import read_yaml
 
 Options: TypeAlias = dict[str, Any]
 """Name of a flag of ``star-r1 generate``, without its hyphens -> its value."""
 
 SHARD_SAMPLES: Final = 64
 """Samples in one file: an interrupted run loses at most as many a worker."""
-MIN_SIDE, MAX_SIDE = 28, 4096
-"""Pixels of a picture's width and height."""
+MIN_SIDE: Final = 28
+"""Pixels of a picture's width and height, at least."""
 MAX_SAMPLES_PER_PIXEL: Final = 512
 """What TRANCE was rendered with, without a denoiser."""
 
@@ -67,6 +69,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UserError(f"samples {self.samples}: give 1 or a greater number")
+        if self.samples > MOST_SHARDS * SHARD_SAMPLES:
+            raise UserError(
+                f"samples {self.samples}: give at most {MOST_SHARDS * SHARD_SAMPLES} in one split; "
+                "make several splits, or datasets of several seeds"
+            )
         if self.seed < 0:
             raise UserError(f"seed {self.seed}: give 0 or a greater number")
         if not all(MIN_SIDE <= side <= MAX_SIDE for side in self.size):
@@ -83,7 +90,7 @@ class Settings:
                 f"views {','.join(self.views)!r}: name one or more of {', '.join(VIEWS)}, top, "
                 "az0 to az359, each once"
             )
-        if not re.fullmatch(r"\w+", self.split, re.ASCII):
+        if name_fault(self.split) or not SPLIT.fullmatch(self.split):
             raise UserError(f"split {self.split!r}: use letters, digits and _, such as train, test")
         if self.renderer not in RENDERERS:
             raise UserError(f"renderer {self.renderer!r}: choose from {', '.join(RENDERERS)}")
@@ -182,7 +189,7 @@ def read_settings(flags: Mapping[str, Any], config: Path | None = None) -> tuple
     >>> settings.views, settings.rules.changes
     (('left', 'top'), (1, 2))
     """
-    raw = dict(_read_yaml(config)) if config else {}
+    raw = dict(read_yaml(config)) if config else {}
     raw.pop("made_with", None)
     splits = raw.pop("splits", None)
     if splits is None:
@@ -243,31 +250,15 @@ def _vocabulary(value: str | Mapping[str, Any], place: str, folder: Path) -> Voc
     if isinstance(value, str):
         # A flag is relative to where it was typed.
         path = Path(value) if place.startswith("--") else folder / value
-        value, place = _read_yaml(path), str(path)
+        value, place = read_yaml(path), str(path)
     try:
         return Vocabulary.from_dict(value)
     except ValueError as error:
         raise UserError(f"{place}: {error}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: give a mapping of settings, such as 'samples: 100'")
-    return raw
-
-
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return harmless(value if isinstance(value, str) else json.dumps(value, default=str), 60)
 
 
 def _whole(value: Any) -> int:

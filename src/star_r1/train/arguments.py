@@ -3,11 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from peft import LoraConfig
 from trl import TrlParser
 
@@ -16,6 +16,7 @@ from star_r1.model.loading import check_trainable, load_model, load_processor
 from star_r1.train.launch import started_otherwise
 from star_r1.train.terminal import say
 from star_r1.tvr.vocabulary import camera_position
+from star_r1.yaml_file import read_yaml
 
 
 @dataclasses.dataclass
@@ -195,12 +196,11 @@ def parse_known(prog: str, argv: Sequence[str], *types: type) -> tuple[tuple[Any
         arguments += [head, tail] if head == "--config" and equals else [argument]
     if arguments and arguments[-1] == "--config":
         raise UserError("--config: give the path of a recipe (YAML)")
+    for flag, recipe in pairwise(arguments):
+        if flag == "--config":
+            read_yaml(Path(recipe), f"--config {recipe}")  # TRL reads it without any check
     try:
         return _split_unknown(parser, arguments)
-    except FileNotFoundError as error:
-        raise UserError(f"--config {error.filename}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"--config: not valid YAML: {' '.join(str(error).split())}") from None
     except (ValueError, TypeError) as error:
         raise UserError(" ".join(str(error).split())) from None
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
-import yaml
-
 from star_r1.errors import UserError
+from star_r1.yaml_file import read_yaml
 
 Division: TypeAlias = Literal["none", "zero1", "zero2", "zero3", "fsdp"]
 """What each process holds a part of only: nothing (DDP); DeepSpeed's optimizer, gradients as well,
@@ -71,13 +70,8 @@ def started_otherwise(config: str | None, environment: Mapping[str, str]) -> str
 
 
 def _read_config(path: Path) -> Launch:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--launch {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--launch {path}: not YAML: {' '.join(str(error).split())}") from None
-    kind = raw.get("distributed_type", "NO") if isinstance(raw, dict) else None
+    raw = read_yaml(path, f"--launch {path}")
+    kind = raw.get("distributed_type", "NO")
     if kind not in _TYPES:
         raise UserError(
             f"--launch {path}: not an accelerate config with a distributed_type of "
