@@ -13,7 +13,8 @@ from trl import TrlParser
 
 from star_r1.errors import UserError
 from star_r1.model.loading import check_trainable, load_model, load_processor
-from star_r1.train.launch import started_otherwise
+from star_r1.train.launch import Launch, read_launch, started_otherwise
+from star_r1.train.settings import idle, refusals
 from star_r1.train.terminal import say
 from star_r1.tvr.vocabulary import camera_position
 from star_r1.yaml_file import read_yaml
@@ -153,13 +154,12 @@ def settle(args: Any) -> None:
     """What both configs decide before TRL's own ``__post_init__``.
 
     TRL turns bfloat16 on unless told otherwise; on a CPU that is only slow, so not there. The
-    flag that transformers renamed gets its new name, and ``callbacks.Bar`` shows the progress.
+    flag that transformers renamed gets its new name.
     """
     if args.bf16 is None and not torch.cuda.is_available():
         args.bf16 = False
     if args.activation_checkpointing is None:
         args.activation_checkpointing = args.gradient_checkpointing
-    args.disable_tqdm = True
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
@@ -212,23 +212,20 @@ def _split_unknown(parser: Any, arguments: list[str]) -> tuple[tuple[Any, ...], 
     return tuple(parsed), [*from_file, *from_flags]
 
 
-def faults(arguments: StarArguments, args: Any) -> list[str]:
+def faults(arguments: StarArguments, args: Any, launch: Launch) -> list[str]:
     """What the flags cannot say by themselves: no output folder, or none that can be made;
     evaluation without data; a measure of the best model that no view has; what vLLM would sample
-    in another way.
+    in another way; what ``settings`` refuses.
     """
     found = []
     if not args.output_dir:
         found.append("no --output_dir; name the folder that takes checkpoints and the model")
     elif any(path.is_file() for path in (Path(args.output_dir), *Path(args.output_dir).parents)):
         found.append(f"--output_dir {args.output_dir}: a file is in the way")
-    if args.ignore_data_skip:
-        found.append(
-            "--ignore_data_skip: a resumed run would repeat rows it has seen, and end with other "
-            "numbers than an uninterrupted one; leave it off"
-        )
     if args.eval_strategy != "no" and not arguments.eval_data:
         found.append(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
+    elif args.eval_on_start and not arguments.eval_data:
+        found.append("--eval_on_start: give --eval_data, a folder")
     if arguments.eval_views and not arguments.eval_data:
         found.append("--eval_views: give --eval_data, a folder")
     views, best = arguments.views_to_evaluate, args.metric_for_best_model
@@ -241,7 +238,8 @@ def faults(arguments: StarArguments, args: Any) -> list[str]:
         from star_r1.train import vllm  # this loads vLLM itself, where it is installed
 
         found += vllm.faults(args)
-    return found
+    sharded = launch.division != "none" or bool(args.fsdp) or args.deepspeed is not None
+    return found + refusals(args, arguments.use_peft, sharded)
 
 
 def check(arguments: StarArguments, args: Any) -> None:
@@ -252,7 +250,9 @@ def check(arguments: StarArguments, args: Any) -> None:
     """
     if arguments.dry_run:
         raise UserError("dry_run in a recipe does nothing; give --dry-run on the command line")
-    for fault in faults(arguments, args):
+    for fault in faults(arguments, args, read_launch(None, os.environ)):
         raise UserError(fault)
+    for line in idle(arguments, args):
+        say(line)
     if told := started_otherwise(arguments.launch, os.environ):
         say(told)

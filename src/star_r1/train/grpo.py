@@ -9,7 +9,6 @@ Several processes: ``torchrun --nproc_per_node 2 -m star_r1.cli train grpo ...``
 """
 
 import dataclasses
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from star_r1.train.guards import FiniteUpdates, reward_failed
 from star_r1.train.prompts import pictures_of
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
+from star_r1.train.settings import rollout_period, unfit
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet, say
@@ -62,6 +62,9 @@ class StarGRPOConfig(GRPOConfig):  # type: ignore[misc]
     num_completions_to_print: int | None = default(GRPOConfig, "num_completions_to_print", 0)
     save_total_limit: int | None = default(GRPOConfig, "save_total_limit", 2)
     report_to: str = default(GRPOConfig, "report_to", "tensorboard")
+    disable_tqdm: bool | None = default(GRPOConfig, "disable_tqdm", True)
+    logging_nan_inf_filter: bool = default(GRPOConfig, "logging_nan_inf_filter", False)
+    hub_strategy: str = default(GRPOConfig, "hub_strategy", "end")
     ddp_find_unused_parameters: bool | None = default(
         GRPOConfig, "ddp_find_unused_parameters", False
     )
@@ -238,17 +241,6 @@ def reward_function(arguments: GRPOArguments, numbers: Any) -> TrlReward:
     return REWARDS[arguments.reward]
 
 
-def rollout_period(args: GRPOConfig) -> int:
-    """How many optimizer steps one generation batch feeds (1 in the mini recipe).
-
-    >>> rollout_period(GRPOConfig("out", bf16=False, num_iterations=2, report_to="none"))
-    2
-    """
-    micro_steps = args.steps_per_generation * args.num_iterations
-    between: int = args.gradient_accumulation_steps
-    return math.lcm(micro_steps, between) // between
-
-
 def prompts_of(folder: str, views: Sequence[str]) -> Dataset:
     """The rows to train on; pictures stay undecoded until their prompt is drawn."""
     rows = load(Path(folder), views=tuple(views)).select_columns(
@@ -299,6 +291,8 @@ def _train(
     model, processor = arguments.load()
     check_settings(processor, args.chat_template_kwargs or {})
     start = start.as_loaded(arguments.model_name_or_path)
+    if why := unfit(args, model.config):
+        raise UserError(why)
     trainer_class = StarGRPOTrainer if reason else SharedPromptGRPOTrainer
     trainer = trainer_class(
         model,

@@ -39,6 +39,7 @@ from star_r1.train.memory import (
     smallest_card,
 )
 from star_r1.train.rows import Prompt, Rows, example_answers, measure_prompt, read_rows
+from star_r1.train.settings import idle, unfit
 from star_r1.train.shared_prompt import obstacle
 from star_r1.train.start import HOLDS, Start, look
 
@@ -164,8 +165,8 @@ class _Plan:
         self.prog, self.argv, self.launch = prog, argv, launch
         self.arguments, self.numbers, self.args = arguments, numbers, args
         self.is_grpo = isinstance(args, GRPOConfig)
-        self.faults = faults(arguments, args)
-        self.notes: list[str] = []
+        self.faults = faults(arguments, args, launch)
+        self.notes = idle(arguments, args)
         self.precision = Precision(getattr(torch, arguments.dtype), args.would_use_bf16)
 
     def attempt(self, function: Callable[..., T], *args: Any) -> T | None:
@@ -186,8 +187,6 @@ class _Plan:
             others = self.attempt(read_rows, folder, arguments.views_to_evaluate, recipes)
             if others is not None and others.missing:
                 self.notes.append(f"{folder} is not there yet; make it: {others.missing}")
-            if self.args.eval_strategy == "no":
-                self.notes.append("--eval_data is not read without --eval_strategy, such as steps")
         config = self.attempt(published_config, arguments.model_name_or_path)
         model = None if config is None else self.attempt(build, config, arguments)
         if rows is None or config is None or model is None:
@@ -221,7 +220,9 @@ class _Plan:
         return found
 
     def _check(self, rows: Rows, prompt: Prompt, config: Any) -> None:
-        """Lengths and sizes that do not fit."""
+        """Lengths, sizes and settings that do not fit the model."""
+        if why := unfit(self.args, config):
+            self.faults.append(why)
         context = config.get_text_config().max_position_embeddings
         if self.is_grpo and self.args.use_vllm and self.args.vllm_max_model_length:
             context = min(context, self.args.vllm_max_model_length)
@@ -265,9 +266,7 @@ class _Plan:
     def _why_not_shared(self) -> str | None:
         if not self.arguments.share_prompts:
             return "--share_prompts false"
-        if self.launch.division != "none" and not self.args.use_vllm:
-            return "FSDP or DeepSpeed without vLLM"
-        return obstacle(self.args)
+        return obstacle(self.args, self.launch)
 
     def _load(self, prompt: Prompt, shared: bool) -> Load:
         args, size = self.args, self.args.per_device_train_batch_size

@@ -37,10 +37,14 @@ class StarSFTConfig(SFTConfig):  # type: ignore[misc]
 
     completion_only_loss: bool | None = default(SFTConfig, "completion_only_loss", True)
     max_length: int | None = default(SFTConfig, "max_length", None)
+    pad_to_multiple_of: int | str | None = default(SFTConfig, "pad_to_multiple_of", None)
     gradient_checkpointing: bool = default(SFTConfig, "gradient_checkpointing", False)
     logging_steps: float = default(SFTConfig, "logging_steps", 1)
     save_total_limit: int | None = default(SFTConfig, "save_total_limit", 2)
     report_to: str = default(SFTConfig, "report_to", "tensorboard")
+    disable_tqdm: bool | None = default(SFTConfig, "disable_tqdm", True)
+    logging_nan_inf_filter: bool = default(SFTConfig, "logging_nan_inf_filter", False)
+    hub_strategy: str = default(SFTConfig, "hub_strategy", "end")
 
     def __post_init__(self) -> None:
         """As TRL, after what ``settle`` does."""

@@ -8,7 +8,8 @@ log-probabilities and gradients equal TRL's to rounding (tests/invariants).
 """
 
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from trl import GRPOConfig
 from trl.trainer.utils import split_tensor_dict
 
-from star_r1.train.launch import read_launch
+from star_r1.train.launch import Launch, read_launch
 from star_r1.train.packed import pack, share
 from star_r1.train.prompts import Prompt, encode, see
 from star_r1.train.sampling import sample, uniforms, warpers
@@ -182,14 +183,34 @@ class SharedPrompt:
         return loss
 
 
-def obstacle(args: GRPOConfig) -> str | None:
-    """Why prompts cannot be shared under ``args``, or None where they can."""
-    sharded = bool(args.fsdp) or args.deepspeed is not None
-    sharded |= read_launch(None, os.environ).division != "none"  # by accelerate launch
-    reasons = {
-        "FSDP or DeepSpeed without vLLM": sharded and not args.use_vllm,
-        "repetition_penalty": args.repetition_penalty != 1,
-        "generation_kwargs": bool(args.generation_kwargs) and not args.use_vllm,
-        "cache_implementation": args.cache_implementation is not None,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+OBSTACLES: Final[Mapping[str, Callable[[GRPOConfig], bool]]] = {
+    # each token of our sampling would gather every layer
+    "fsdp": lambda args: bool(args.fsdp) and not args.use_vllm,
+    "deepspeed": lambda args: args.deepspeed is not None and not args.use_vllm,
+    # HF generate's
+    "repetition_penalty": lambda args: args.repetition_penalty != 1,
+    "generation_kwargs": lambda args: bool(args.generation_kwargs) and not args.use_vllm,
+    "cache_implementation": lambda args: args.cache_implementation is not None,
+    # noise as large as the rows are short, and a packed row is longer than a padded one
+    "neftune_noise_alpha": lambda args: args.neftune_noise_alpha is not None,
+    # each packed row has a form of its own, for which it would be compiled anew
+    "torch_compile": lambda args: args.torch_compile,
+    # its kernels have not been tried on packed rows
+    "use_liger_kernel": lambda args: args.use_liger_kernel,
+    # our sampling adds probabilities up, for which CUDA has no deterministic kernel (torch 2.13)
+    "full_determinism": lambda args: args.full_determinism and not args.use_vllm,
+}
+"""Setting of TRL -> whether it keeps prompts from being shared."""
+
+
+def obstacle(args: GRPOConfig, launch: Launch | None = None) -> str | None:
+    """Why prompts cannot be shared under ``args``, or None where they can.
+
+    Args:
+        args: TRL's config.
+        launch: how the run is started; the default: as this process was.
+    """
+    launch = launch or read_launch(None, os.environ)
+    if launch.division != "none" and not args.use_vllm:
+        return "FSDP or DeepSpeed without vLLM"
+    return next((f"--{name}" for name, holds in OBSTACLES.items() if holds(args)), None)
