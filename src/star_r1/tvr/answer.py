@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from star_r1.tvr.change import Change, same_changes
+from star_r1.tvr.items import WRAPPING, read_items
 from star_r1.tvr.vocabulary import DIRECTIONS, N_OBJECTS, STANDARD, Vocabulary
 
 _TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
@@ -16,15 +17,13 @@ _SPELLINGS: Final = {"colour": "color", "grey": "gray"} | {
     for gap in ("_", " ")
     if "-" in direction
 }
-_WRAPPING: Final = " \t\r\n\"'`“”‘’«»()[]{}<>*."
-"""What may surround an item or one of its parts: quotes, brackets, asterisks, a closing period."""
-_BULLETS: Final = frozenset("-–—•*")
 _SEPARATOR: Final = re.compile(r"[,;\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One item of an answer: ``text`` as written, and its change, None where it is no triplet."""
+    """One item of an answer: ``text`` as written, but for what wraps the whole answer, and its
+    change, None where it is no triplet."""
 
     text: str
     change: Change | None
@@ -135,12 +134,11 @@ def parse_answer(text: str | None, vocabulary: Vocabulary = STANDARD) -> Answer:
     tag once, only white space around the blocks. The predictions are read from the last complete
     answer block, format kept or not; without one there are none.
 
-    Inside the answer reading is lenient. Commas, semicolons and new lines separate items, and so
-    do spaces where every word has two or three dots. Case, spaces around dots, quotes, brackets,
-    asterisks, a bullet (``-``) before an item, periods after it, ``colour``, ``grey`` and
-    ``front_left`` are accepted. Nothing else is: an item such as ``object 2.color.cyan`` or
-    ``2.color.pink`` is an invalid prediction, and so is a word of prose. Items with nothing but
-    such punctuation are no predictions; an answer that is only ``none`` has no predictions either.
+    Inside the answer reading is lenient: ``items.read_items`` says what separates items, and which
+    wrappings of chat models (Markdown, JSON, LaTeX, HTML, other punctuation) are taken off. Case,
+    spaces around dots, quotes and brackets around parts, ``colour``, ``grey`` and ``front_left``
+    are accepted. Nothing else is: an item such as ``object 2.color.cyan`` or ``2.color.pink`` is an
+    invalid prediction, and so is a word of prose. An answer that is only ``none`` has none.
 
     Args:
         text: a completion; anything but a string reads as malformed without predictions.
@@ -215,30 +213,19 @@ def _answer_text(text: str) -> str:
 
 
 def _predictions(text: str, vocabulary: Vocabulary) -> tuple[Prediction, ...]:
-    if text.strip(_WRAPPING).lower() == "none":
+    literals = _literals(vocabulary)
+    plain = [literals.get(segment.strip()) for segment in _SEPARATOR.split(text)]
+    if None not in plain:
+        return tuple(prediction for prediction in plain if prediction is not None)
+    items = read_items(text)
+    if len(items) == 1 and _normalised(items[0]) == "none":
         return ()
-    literals, predictions = _literals(vocabulary), []
-    for segment in _SEPARATOR.split(text):
-        if literal := literals.get(segment.strip()):
-            predictions.append(literal)
-        else:
-            triplets = _triplets(vocabulary)
-            predictions += [
-                Prediction(item, triplets.get(_normalised(item))) for item in _items(segment)
-            ]
-    return tuple(predictions)
-
-
-def _items(segment: str) -> list[str]:
-    """The items of what stands between two separators: usually one."""
-    words = [word for word in segment.split() if word not in _BULLETS]
-    item = " ".join(words)
-    if not item.strip(_WRAPPING):
-        return []
-    solid = [word for word in words if word.strip(_WRAPPING)]
-    return solid if all(2 <= word.strip(_WRAPPING).count(".") <= 3 for word in solid) else [item]
+    triplets = _triplets(vocabulary)
+    return tuple(
+        literals.get(item) or Prediction(item, triplets.get(_normalised(item))) for item in items
+    )
 
 
 def _normalised(item: str) -> str:
-    parts = (part.strip(_WRAPPING) for part in item.strip(_WRAPPING).lower().split("."))
+    parts = (part.strip(WRAPPING) for part in item.strip(WRAPPING).lower().split("."))
     return ".".join(_SPELLINGS.get(part, part) for part in parts)
