@@ -33,7 +33,7 @@ from grpo_step.case import ARMS, Case, cases
 from grpo_step.summary import summary
 
 from star_r1.files import write_atomic
-from star_r1.model.loading import MINI
+from star_r1.model.source import MINI
 from star_r1.provenance import provenance
 
 OUT = Path(__file__).parents[1] / "results" / "grpo_step"

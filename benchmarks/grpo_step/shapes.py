@@ -13,7 +13,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from grpo_step.case import SEED, Case
 from star_r1.data.shards import encode_png, make_row, to_parquet
 from star_r1.files import write_atomic
-from star_r1.model.loading import MINI, load_model, load_processor
+from star_r1.model.loading import load_model, load_processor
 from star_r1.model.processor import (
     CHAT_TEMPLATE,
     END,
@@ -26,6 +26,7 @@ from star_r1.model.processor import (
     ImageOnlyProcessor,
 )
 from star_r1.model.published import published_config, shrink
+from star_r1.model.source import MINI
 from star_r1.render.mitsuba import MitsubaRenderer
 from star_r1.tvr.rules import SceneRules
 from star_r1.tvr.sampler import draw_sample

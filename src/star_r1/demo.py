@@ -56,7 +56,7 @@ def run(out: Path, seed: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from star_r1.data.build import generate
     from star_r1.evaluate.run import evaluate
-    from star_r1.model.loading import resolve
+    from star_r1.model.source import resolve
     from star_r1.report.page import write_report
     from star_r1.train import grpo
 

@@ -20,7 +20,8 @@ from tests.tiny import SPECIAL, make_tiny
 
 from star_r1.evaluate.predictions import Completion, read_completions
 from star_r1.evaluate.run import evaluate
-from star_r1.model.loading import load_model, resolve
+from star_r1.model.loading import load_model
+from star_r1.model.source import resolve
 
 SITE = Path(__file__).parents[1] / "train" / "vllm_site"
 ROWS, LENGTH = 24, 40

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
+from star_r1.model.loading import load_model
 from star_r1.train import grpo, sft
 
 CLOCK = ("runtime", "per_second", "step_time", "total_flos")
@@ -17,6 +19,7 @@ CLOCK = ("runtime", "per_second", "step_time", "total_flos")
 GRPO = (
     "--reward letters --num_generations 4 --per_device_train_batch_size 8 --max_completion_length 8"
 )
+ON = "--model {adapter}"
 RUNS = [
     # center only: 12 rows, 2 prompts a step, so an epoch has 6 steps
     pytest.param(grpo.main, GRPO, (4, 2), id="grpo"),
@@ -38,17 +41,39 @@ RUNS = [
         (3, 2),
         id="sft, evaluated",
     ),
+    pytest.param(grpo.main, f"{GRPO} {ON} --use_peft", (4, 2), id="grpo, an adapter goes on"),
+    pytest.param(
+        grpo.main,
+        f"{GRPO} {ON} --use_peft --share_prompts false",
+        (3, 2),
+        id="grpo, an adapter goes on, TRL's own rollouts",
+    ),
+    pytest.param(grpo.main, f"{GRPO} {ON}", (3, 2), id="grpo, a merged adapter"),
+    pytest.param(sft.main, f"{ON} --use_peft", (3, 2), id="sft, an adapter goes on"),
     pytest.param(sft.main, "--per_device_train_batch_size 4", (5, 4), id="sft, second epoch"),
     pytest.param(sft.main, "--per_device_train_batch_size 4 --use_peft", (4, 2), id="sft, LoRA"),
 ]
 
 
+@pytest.fixture(scope="module")
+def adapter(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    folder = tmp_path_factory.mktemp("adapter")
+    get_peft_model(load_model(str(model_folder)), config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def command(model_folder: Path, data_folder: Path) -> Callable[..., list[str]]:
+def command(model_folder: Path, data_folder: Path, adapter: Path) -> Callable[..., list[str]]:
     def build(out: Path, flags: str) -> list[str]:
         fixed = f"--model {model_folder} --data {data_folder} --output_dir {out} --use_cpu"
         rate = "--learning_rate 1e-2 --report_to none --save_steps 1 --save_total_limit 99"
-        return [*fixed.split(), *rate.split(), *flags.format(data=data_folder).split()]
+        return [
+            *fixed.split(),
+            *rate.split(),
+            *flags.format(data=data_folder, adapter=adapter).split(),
+        ]
 
     return build
 

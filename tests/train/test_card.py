@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText
 from star_r1.evaluate.run import evaluate
 from star_r1.evaluate.scoring import score_file
 from star_r1.train import grpo, sft
+from star_r1.train.arguments import StarArguments
 from star_r1.train.card import public_command, update_card, write_card
 from star_r1.train.record import (
     TRAINING,
@@ -170,7 +171,7 @@ def test_the_card_of_a_run(ended: Path, model_folder: Path) -> None:
 
 
 def test_a_token_is_not_written_down(tmp_path: Path) -> None:
-    arguments = SimpleNamespace(model_name_or_path="mini", use_peft=False, data="x", views=["left"])
+    arguments = StarArguments(data="x", views=["left"])
     args = SimpleNamespace(device=torch.device("cpu"), world_size=1, max_steps=3)
     words = ["--hub_token", "hf_secret", "--push_to_hub_token=hf_secret", "--beta", "0"]
     start = Start(tmp_path, identity={"method": "grpo"})

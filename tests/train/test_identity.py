@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from star_r1.model import loading
+from star_r1.errors import UserError
 from star_r1.train.arguments import StarArguments, parse
 from star_r1.train.grpo import GRPOArguments, RewardArguments, StarGRPOConfig
 from star_r1.train.identity import (
@@ -143,18 +143,19 @@ def test_an_adapter_is_also_its_base(model_folder: Path, tmp_path: Path) -> None
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     save_file({"a": torch.zeros(2)}, adapter / "adapter_model.safetensors")
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
     before = describe_model(str(adapter))
     assert before["processor"] == describe_model(str(base))["processor"]
     edit_weight(base, base)
     after = describe_model(str(adapter))
     assert before["weights"] != after["weights"]
     shutil.rmtree(base)
-    assert describe_model(str(adapter)) == {}  # loading it says what is missing
+    with pytest.raises(UserError, match="its base model is missing"):
+        describe_model(str(adapter))
 
 
 def test_a_name_on_the_hub_is_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading, "resolve", lambda name: name)
     assert describe_model("nobody/nothing") == {}
     cached = str(tmp_path / "snapshots" / "abc" / "config.json")
     monkeypatch.setattr("star_r1.train.identity.try_to_load_from_cache", lambda *_: cached)

@@ -11,9 +11,10 @@ import torch
 from star_r1.errors import UserError
 from star_r1.model.loading import load_model, load_processor
 from star_r1.train import grpo, sft
+from star_r1.train.adapters import build
 from star_r1.train.arguments import parse
 from star_r1.train.grpo import GRPOArguments, RewardArguments, StarGRPOConfig, StarGRPOTrainer
-from star_r1.train.plan import asked_for, build, show
+from star_r1.train.plan import asked_for, show
 from star_r1.train.sft import StarSFTConfig, StarSFTTrainer, answers_of, teach
 
 ROOT = Path(__file__).parents[2]
@@ -310,7 +311,7 @@ def test_a_family_that_cannot_be_trained(fixed: list[str]) -> None:
     arguments, *_ = parse("train", fixed, *TYPES)
     other: Any = AutoConfig.for_model("qwen3_vl_moe")
     with pytest.raises(UserError, match="cannot be trained here"):
-        build(other, arguments)
+        build(arguments, other)
 
 
 @pytest.mark.parametrize("flag", ["--gradient_checkpointing", "--activation_checkpointing"])

@@ -1,11 +1,9 @@
 """Completions of a local vision-language model, batched without wasted work; greedy or sampled."""
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,8 +60,7 @@ class LocalModel:
         """Load a model.
 
         Args:
-            name_or_path: a model folder, that of a LoRA adapter (with its processor, or that of its
-                base is taken), a Hub name, or ``mini``.
+            name_or_path: as ``model.source.find_model`` takes it.
             **settings: ``batch_size``: completions written at once, at least 1.
                 ``max_new_tokens``: a completion that has not ended by then is cut off, at least 1.
                 ``temperature``: 0 takes the likeliest token. ``top_p``: share of the probability
@@ -83,7 +80,7 @@ class LocalModel:
                 f"model {name_or_path!r}: too large for the GPU's memory; serve it on several by "
                 "vLLM, and ask it as endpoint:NAME"
             ) from None
-        return cls(model, load_processor(_with_processor(name_or_path)), **settings)
+        return cls(model, load_processor(name_or_path), **settings)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -251,16 +248,6 @@ class LocalModel:
             prompt_tokens=prompt_tokens,
             completion_tokens=len(tokens) if end is None else end + 1,
         )
-
-
-def _with_processor(name_or_path: str) -> str:
-    """The model, or the base of an adapter that was saved without a processor, as peft does it."""
-    path = Path(name_or_path)
-    adapter = path / "adapter_config.json"
-    if not adapter.is_file() or any(path.glob("*processor_config.json")):
-        return name_or_path
-    base: str = json.loads(adapter.read_bytes())["base_model_name_or_path"]
-    return base
 
 
 def _bytes_of_weights(network: Any) -> Iterable[bytes]:

@@ -194,7 +194,7 @@ def evaluate(
     # A card speaks of greedy answers to the prompt of the training.
     as_trained = prompt == "think" and not few_shot and temperature == 0
     if as_trained and not model.startswith((BASELINE, ENDPOINT)):
-        from star_r1.model.loading import resolve
+        from star_r1.model.source import resolve
         from star_r1.train.card import update_card
         from star_r1.train.record import read_record
 

@@ -1,50 +1,29 @@
-"""Load a model and its processor: a local folder, a Hub name, or ``mini``, the embedded one."""
+"""Load a model and its processor: full weights, or a LoRA adapter on those of its base."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import is_offline_mode
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, PreTrainedConfig
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from star_r1.errors import UserError
 from star_r1.model.processor import load_processor as read_processor
-
-MINI = "mini"
+from star_r1.model.source import Source, find_model
 
 TRAINABLE = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """Model types that training knows."""
-
-
-def resolve(name_or_path: str) -> str:
-    """The folder or Hub name that ``name_or_path`` stands for.
-
-    Raises:
-        UserError: it looks like a folder and is none, or the embedded weights are absent.
-    """
-    if name_or_path == MINI:
-        weights = Path(str(files("star_r1.model") / "weights"))
-        if not (weights / "model.safetensors").is_file():
-            raise UserError(
-                "the embedded weights are missing from this installation; make them with "
-                "'star-r1 pretrain', or reinstall star-r1"
-            )
-        return str(weights)
-    path = Path(name_or_path)
-    if path.is_dir():
-        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise UserError(f"{path}: no config.json, so not a model folder")
-        return name_or_path
-    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
-        raise UserError(
-            f"model {name_or_path!r}: no such folder; give a model folder, a Hub name "
-            "such as Qwen/Qwen2.5-VL-7B-Instruct, or 'mini'; evaluate also takes endpoint:NAME"
-        )
-    return name_or_path
 
 
 def load_model(
@@ -55,7 +34,7 @@ def load_model(
     """The model, in evaluation mode on the CPU.
 
     Args:
-        name_or_path: as ``resolve`` takes it.
+        name_or_path: as ``find_model`` takes it.
         dtype: of the weights.
         attn_implementation: ``sdpa``, ``eager``, ``flash_attention_2``; the default is
             transformers' own choice.
@@ -64,21 +43,89 @@ def load_model(
         UserError: there is no such model here, its files are broken or lack weights, or the
             attention is not installed.
     """
-    path = resolve(name_or_path)
+    source = find_model(name_or_path)
+    model = load_weights(source, dtype, attn_implementation)
+    if source.adapter is not None:
+        model = load_adapter(model, source, source.lora(), trained=False).get_base_model()
+    return model.eval()
+
+
+def load_weights(
+    source: Source, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
+) -> Any:
+    """The full weights alone, without the adapter; otherwise as ``load_model``.
+
+    Raises:
+        UserError: as ``load_model``.
+    """
     logging.disable_progress_bar()  # one bar, of the work itself
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, attn_implementation=attn_implementation, output_loading_info=True
+            source.weights,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            output_loading_info=True,
         )
     except _FAULTS as error:
-        raise UserError(f"model {name_or_path!r}: {_explain(path, error)}") from None
+        raise UserError(f"model {source.base!r}: {_explain(source.weights, error)}") from None
     # transformers fills these with random numbers and only logs it
     if absent := sorted(found["missing_keys"]):
         raise UserError(
-            f"model {name_or_path!r}: its files lack {len(absent)} weights, the first "
+            f"model {source.base!r}: its files lack {len(absent)} weights, the first "
             f"{absent[0]}; fetch or save it again"
         )
     return model.eval()
+
+
+def load_adapter(model: Any, source: Source, config: LoraConfig, trained: bool) -> PeftModel:
+    """The adapter of ``source`` on its full weights.
+
+    Args:
+        model: the full weights, in which PEFT replaces the layers that the adapter is of; without
+            storage (on ``meta``) it is seen whether the adapter fits, and nothing is kept.
+        source: where the adapter is.
+        config: of the adapter, from ``source.lora()``.
+        trained: whether it is to be trained on, else it is frozen.
+
+    Raises:
+        UserError: its files are broken, or it is of another architecture than the full weights.
+    """
+    adapter, device = str(source.adapter), next(model.parameters()).device
+    config.inference_mode = not trained
+    # where it is found now, which need not be where it was when the adapter was trained
+    config.base_model_name_or_path = model.name_or_path
+    try:
+        wrapped = get_peft_model(
+            model,
+            config,
+            # as TRL does it: ZeRO-3 gathers weights of one type only (huggingface/trl#6089)
+            autocast_adapter_dtype=not is_deepspeed_zero3_enabled(),
+            low_cpu_mem_usage=device.type == "meta",
+        )
+        tensors = load_peft_weights(adapter, device="cpu")
+        found = set_peft_model_state_dict(
+            wrapped, {name: tensor.to(device) for name, tensor in tensors.items()}
+        )
+    except (*_FAULTS, TypeError, KeyError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        sizes = [line for line in lines if line.startswith("size mismatch")]
+        if sizes or "not found in the base model" in lines[0]:
+            raise UserError(_misfit(source, (sizes or lines)[0].rstrip("."))) from None
+        raise UserError(f"adapter {source.name}: {_explain(adapter, error)}") from None
+    # PEFT leaves these at random numbers, or out
+    missing = [name for name in found.missing_keys if "lora_" in name]
+    if wrong := [*missing, *found.unexpected_keys]:
+        raise UserError(
+            _misfit(source, f"{len(wrong)} weights of one are not in the other, first {wrong[0]}")
+        )
+    return wrapped
+
+
+def _misfit(source: Source, how: str) -> str:
+    return (
+        f"adapter {source.name} does not fit {source.base}: {how}; it was trained on another "
+        "model, or its files are incomplete"
+    )
 
 
 def load_processor(
@@ -87,7 +134,7 @@ def load_processor(
     """The processor that belongs to the model; it pads on the left, as generation needs.
 
     Args:
-        name_or_path: as ``resolve`` takes it.
+        name_or_path: as ``find_model`` takes it.
         min_pixels: smaller pictures are enlarged to as many pixels; the default is the saved one.
         max_pixels: larger pictures are reduced to as many.
 
@@ -95,7 +142,7 @@ def load_processor(
         UserError: there is no such processor here, it cannot read pictures, or the bounds are not
             ones.
     """
-    path = resolve(name_or_path)
+    path = find_model(name_or_path).processor
     if min_pixels is not None and min_pixels < 1:
         raise UserError(f"min_pixels {min_pixels}: give a number of 1 or more")
     if max_pixels is not None and max_pixels < max(1, min_pixels or 1):
@@ -109,16 +156,16 @@ def load_processor(
     return processor
 
 
-def check_trainable(model: Any) -> None:
+def check_trainable(config: PreTrainedConfig) -> None:
     """Training reaches into the model, so it knows its families; evaluation takes any.
 
     Raises:
-        UserError: the model is of another family.
+        UserError: the configuration is of another family.
     """
-    if model.config.model_type not in TRAINABLE:
+    if config.model_type not in TRAINABLE:
         raise UserError(
-            f"{type(model).__name__} cannot be trained here; give a Qwen2-VL, Qwen2.5-VL or "
-            "(dense) Qwen3-VL"
+            f"a model of type {config.model_type} cannot be trained here; give a Qwen2-VL, "
+            "Qwen2.5-VL or (dense) Qwen3-VL"
         )
 
 

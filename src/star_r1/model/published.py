@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
 
 from star_r1.errors import UserError
-from star_r1.model.loading import resolve
+from star_r1.model.source import Source, find_model
 
 _LANGUAGE: dict[str, Any] = {"bos_token_id": 151_643, "eos_token_id": 151_645, "rms_norm_eps": 1e-6}
 _ROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
@@ -78,24 +78,37 @@ PUBLISHED: dict[str, tuple[str, tuple[int, ...], bool, dict[str, Any]]] = {
 def published_config(name_or_path: str) -> PreTrainedConfig:
     """The configuration of a model folder, of a model in the Hub's cache, or of ``PUBLISHED``.
 
-    Nothing is downloaded.
+    That of an adapter is its base's. Nothing is downloaded.
 
     Raises:
         UserError: it is none of these.
     """
-    path = resolve(name_or_path)
+    return read_config(find_model(name_or_path, fetch=False), fetch=False)
+
+
+def read_config(source: Source, fetch: bool) -> PreTrainedConfig:
+    """The configuration of a model's full weights.
+
+    Args:
+        source: where they are.
+        fetch: whether to ask the Hub for what is not in its cache.
+
+    Raises:
+        UserError: it is not there, does not load, or is not known.
+    """
+    path = source.weights
     try:
-        return AutoConfig.from_pretrained(path, local_files_only=True)
+        return AutoConfig.from_pretrained(path, local_files_only=not fetch)
     except (OSError, ValueError) as error:
         if Path(path).is_dir():
             line = str(error).strip().splitlines()[0]
             raise UserError(f"{path}: config.json does not load: {line}") from None
-    if name_or_path not in PUBLISHED:
+    if path not in PUBLISHED:
         raise UserError(
-            f"model {name_or_path!r}: its architecture is not known here; fetch it with "
-            f"'hf download {name_or_path} config.json'"
+            f"model {source.base!r}: its architecture is not known here; fetch it with "
+            f"'hf download {path} config.json' (all of it, if it is an adapter)"
         )
-    family, numbers, tied, differs = PUBLISHED[name_or_path]
+    family, numbers, tied, differs = PUBLISHED[path]
     language, vision = copy.deepcopy(_FAMILIES[family])
     language |= _LANGUAGE | dict(zip(_NUMBERS, numbers, strict=True))
     # Qwen2-VL's vision part says hidden_size for what it gives, the others out_hidden_size.

@@ -12,12 +12,19 @@ from peft import LoraConfig
 from trl import TrlParser
 
 from star_r1.errors import UserError
-from star_r1.model.loading import check_trainable, load_model, load_processor
+from star_r1.model.source import Source, find_model
+from star_r1.train.adapters import LORA, configure, load
 from star_r1.train.launch import Launch, read_launch, started_otherwise
 from star_r1.train.settings import idle, refusals
 from star_r1.train.terminal import say
 from star_r1.tvr.vocabulary import camera_position
 from star_r1.yaml_file import read_yaml
+
+
+def _of_adapter(name: str, what: str) -> Any:
+    """A field that is None where the flag is not given: an adapter in --model may decide."""
+    said = f"{what}; the default: that of the adapter in --model, else {LORA[name]}."
+    return dataclasses.field(default=None, metadata={"help": said})
 
 
 @dataclasses.dataclass
@@ -28,7 +35,8 @@ class StarArguments:
         default="mini",
         metadata={
             "aliases": ["--model"],
-            "help": "Model folder, Hub name, or 'mini', the embedded model.",
+            "help": "Folder or Hub name of a model or of a LoRA adapter, or 'mini', the embedded "
+            "model.",
         },
     )
     dtype: str = dataclasses.field(
@@ -68,14 +76,15 @@ class StarArguments:
     freeze_vision: bool = dataclasses.field(
         default=True, metadata={"help": "Keep the vision tower and its merger as they are."}
     )
-    use_peft: bool = dataclasses.field(default=False, metadata={"help": "Train a LoRA adapter."})
-    lora_r: int = dataclasses.field(default=16, metadata={"help": "Rank of the adapter."})
-    lora_alpha: int = dataclasses.field(default=32, metadata={"help": "Scale of the adapter."})
-    lora_dropout: float = dataclasses.field(default=0.05, metadata={"help": "In the adapter."})
-    lora_target_modules: str = dataclasses.field(
-        # "all-linear" would reach into the vision tower
-        default=r".*language_model.*(q_proj|v_proj)$",
-        metadata={"help": "Regular expression of the modules that get an adapter."},
+    use_peft: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "Train a LoRA adapter: a fresh one, or that in --model goes on."},
+    )
+    lora_r: int | None = _of_adapter("lora_r", "Rank of the adapter")
+    lora_alpha: int | None = _of_adapter("lora_alpha", "Scale of the adapter")
+    lora_dropout: float | None = _of_adapter("lora_dropout", "In the adapter (0 in one of --model)")
+    lora_target_modules: str | None = _of_adapter(
+        "lora_target_modules", "Regular expression of the modules that get an adapter"
     )
     launch: str | None = dataclasses.field(
         default=None,
@@ -115,31 +124,53 @@ class StarArguments:
         """Each once."""
         return list(dict.fromkeys(self.eval_views or self.views))
 
-    def load(self) -> tuple[Any, Any]:
-        """The model, its vision tower frozen if so asked, and its processor.
+    @property
+    def source(self) -> Source:
+        """What the run starts from; a dry run downloads nothing.
 
         Raises:
-            UserError: they are not there or do not load.
+            UserError: it is not there.
         """
-        model = load_model(
-            self.model_name_or_path, getattr(torch, self.dtype), self.attn_implementation
-        )
-        check_trainable(model)
-        if self.freeze_vision:
-            model.model.visual.requires_grad_(False)
-        return model, load_processor(self.model_name_or_path, self.min_pixels, self.max_pixels)
+        return find_model(self.model_name_or_path, fetch=not self.dry_run)
+
+    def load(self) -> tuple[Any, Any]:
+        """The model that is trained, its vision tower frozen if so asked, and its processor.
+
+        Raises:
+            UserError: they are not there, do not load, or cannot be trained so.
+        """
+        return load(self)
 
     def adapter(self) -> LoraConfig | None:
-        """The LoRA adapter to train, or None to train all parameters."""
-        if not self.use_peft:
-            return None
-        return LoraConfig(
-            task_type="CAUSAL_LM",
-            r=self.lora_r,
-            lora_alpha=self.lora_alpha,
-            lora_dropout=self.lora_dropout,
-            target_modules=self.lora_target_modules,
+        """The LoRA adapter that is trained, or None where all parameters are.
+
+        Raises:
+            UserError: the flags contradict the adapter that the run starts from.
+        """
+        return configure(self)
+
+    def lora(self) -> dict[str, Any]:
+        """The LoRA flags as they are obeyed; nothing where there is no adapter to train.
+
+        Raises:
+            UserError: as ``adapter``.
+        """
+        config = self.adapter()
+        if config is None:
+            return {}
+        targets = config.target_modules
+        if not isinstance(targets, str):
+            targets = sorted(targets or ())
+        return dict(
+            zip(LORA, (config.r, config.lora_alpha, config.lora_dropout, targets), strict=True)
         )
+
+    def fresh_adapter(self) -> LoraConfig | None:
+        """The adapter for TRL to attach; ``load`` has attached one that the run starts from.
+
+        PEFT would initialise that anew, silently (seen in 0.21).
+        """
+        return None if self.source.adapter else self.adapter()
 
 
 def default(config: type, name: str, value: Any) -> Any:

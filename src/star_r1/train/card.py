@@ -159,6 +159,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     seconds, last = record["seconds"], _legs(record)[-1]
     rows = [
         ("base model", public_name(record["base_model"])),
+        *([("started from", _started_from(record))] if record.get("started_from") else []),
         ("data", _describe(data) + f"; {data['rows']} rows, views {', '.join(data['views'])}"),
         ("steps", str(record["steps"])),
         ("time", f"{seconds // 3600} h {seconds % 3600 // 60:02} min {seconds % 60:02} s"),
@@ -172,8 +173,13 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             for name, v in reward.items()
             if name != "name"
         )
-        rows.insert(2, ("reward", f"{reward['name']}" + (f": {numbers}" if numbers else "")))
+        rows.insert(-5, ("reward", f"{reward['name']}" + (f": {numbers}" if numbers else "")))
     return [*rows, *((f"`{name}`", _public(str(v))) for name, v in record["settings"].items())]
+
+
+def _started_from(record: Mapping[str, Any]) -> str:
+    how = "trained on" if record["adapter"] else "merged into the base model first"
+    return f"the LoRA adapter {public_name(record['started_from'])} of it, {how}"
 
 
 def _describe(data: Mapping[str, Any]) -> str:

@@ -8,18 +8,21 @@ data (arXiv 2503.20752), which TRL shares but for the ones that ``StarGRPOConfig
 Several processes: ``torchrun --nproc_per_node 2 -m star_r1.cli train grpo ...``.
 """
 
+import copy
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
+import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
+from trl.trainer import grpo_trainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
@@ -129,12 +132,15 @@ class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer)
     """GRPOTrainer that resumes exactly, never samples a vision token, and stops when it breaks."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
-        """As GRPOTrainer; ``model`` is a Qwen2.5-VL object, which may exist in memory only."""
+        """As GRPOTrainer; ``model`` is a Qwen-VL object, which may exist in memory only."""
         forbid_vision_tokens(model)
-        with _named_on_disk(model):
+        with _reference_of(model):
             super().__init__(model, *args, **kwargs)
         if self.ref_model is not None:
             forbid_vision_tokens(self.accelerator.unwrap_model(self.ref_model))
+        for module in self.model.modules():  # of an adapter that is trained on: TRL's copy of it
+            if "ref" in getattr(module, "lora_dropout", ()):
+                module.lora_dropout["ref"] = torch.nn.Identity()  # drops in training mode (1.16)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save a reference that moves with the policy too; TRL 1.16 would begin at the base."""
@@ -209,18 +215,15 @@ class SharedPromptGRPOTrainer(SharedPrompt, StarGRPOTrainer):
 
 
 @contextmanager
-def _named_on_disk(model: Any) -> Iterator[None]:
-    """TRL loads the reference model from ``_name_or_path``: give a model in memory one."""
+def _reference_of(model: Any) -> Iterator[None]:
+    """TRL loads the reference model from ``_name_or_path``: copy one that is on no disk."""
     if is_peft_model(model) or model.config._name_or_path:
         yield
         return
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        model.config._name_or_path = folder
-        try:
-            yield
-        finally:
-            model.config._name_or_path = ""
+    with patch.object(
+        grpo_trainer, "create_model_from_path", lambda *args, **kwargs: copy.deepcopy(model)
+    ):
+        yield
 
 
 def reward_function(arguments: GRPOArguments, numbers: Any) -> TrlReward:
@@ -301,7 +304,7 @@ def _train(
         train_dataset=train,
         eval_dataset=others,
         processing_class=processor,
-        peft_config=arguments.adapter(),
+        peft_config=arguments.fresh_adapter(),
     )
     named = {"name": arguments.reward}
     if arguments.reward == "star":

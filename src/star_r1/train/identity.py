@@ -18,8 +18,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from star_r1.data.dataset import shards
 from star_r1.data.manifest import sha256
-from star_r1.errors import UserError
-from star_r1.model.loading import resolve
+from star_r1.model.source import find_model
 from star_r1.train.launch import Launch, read_launch
 
 _EVALUATION: Final = (
@@ -69,8 +68,10 @@ _CONTENT: Final = ("model_name_or_path", "data", "eval_data")
 """They count by what lies there, not by their names."""
 _FILES: Final = ("chat_template_path", "deepspeed", "fsdp_config", "accelerator_config")
 """Settings that may be the path of a file; then its content counts."""
-_WEIGHTS: Final = ("*.safetensors*", "*model*.bin*", "config.json", "generation_config.json")
-_ADAPTER: Final = "adapter_config.json"
+_WEIGHTS: Final = (
+    *("*.safetensors*", "*model*.bin*", "config.json", "adapter_config.json"),
+    "generation_config.json",
+)
 _PROCESSOR: Final = (
     *("*token*.json", "vocab.*", "merges.txt", "*processor*_config.json"),
     *("*.jinja", "chat_template.json"),
@@ -106,8 +107,7 @@ def identify(
     settings = vars(arguments) | args.to_dict()
     if settings.get("reward") == "star":
         settings |= vars(numbers)
-    if not arguments.use_peft:
-        settings = {k: v for k, v in settings.items() if not k.startswith("lora_")}
+    settings = {k: v for k, v in settings.items() if not k.startswith("lora_")} | arguments.lora()
     counted = [name for name in settings if name not in HARMLESS and name not in _CONTENT]
     if args.load_best_model_at_end or settings["lr_scheduler_type"] in _BY_METRIC:
         counted += [name for name in _EVALUATION if name in settings]
@@ -136,31 +136,24 @@ def describe_model(name: str) -> dict[str, str]:
     adapter's weights are its own and its base's.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or an adapter's base is missing.
     """
-    path = resolve(name)
-    folder = Path(path)
-    if not folder.is_dir():
-        cached = (try_to_load_from_cache(path, config) for config in ("config.json", _ADAPTER))
-        commits = [Path(file).parent.name for file in cached if isinstance(file, str)]
-        return {"weights": f"{path}@{commits[0]}"} if commits else {}
-    weights = _found(folder, _WEIGHTS)
-    processor = _found(folder, _PROCESSOR)
-    own = {"weights": digest(weights)}
-    if processor:
-        own["processor"] = digest(processor)
-    if not (folder / _ADAPTER).is_file():
-        return own
-    own["weights"] = digest([*weights, folder / _ADAPTER])
-    try:
-        base = describe_model(
-            json.loads((folder / _ADAPTER).read_bytes())["base_model_name_or_path"]
-        )
-    except (UserError, ValueError, KeyError, TypeError):  # the loading says so, in its words
+    source = find_model(name, fetch=False)
+    weights = [_describe_weights(path) for path in (source.adapter, source.weights) if path]
+    if not all(weights):
         return {}
-    if "weights" not in base:
-        return {}
-    return base | own | {"weights": f"{own['weights']} on {base['weights']}"}
+    found = {"weights": " on ".join(weights)}
+    if processor := _found(Path(source.processor), _PROCESSOR):
+        found["processor"] = digest(processor)
+    return found
+
+
+def _describe_weights(path: str) -> str:
+    """Of a folder or a Hub name; empty where the latter's are not in the cache yet."""
+    if Path(path).is_dir():
+        return digest(_found(Path(path), _WEIGHTS))
+    cached = try_to_load_from_cache(path, "config.json")
+    return f"{path}@{Path(cached).parent.name}" if isinstance(cached, str) else ""
 
 
 def _found(folder: Path, patterns: Iterable[str]) -> list[Path]:

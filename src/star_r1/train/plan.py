@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import torch
-from peft import get_peft_model
-from transformers import AutoModelForImageTextToText
 from trl import GRPOConfig
 from trl.trainer.utils import RepeatSampler
 
 from star_r1.errors import UserError
 from star_r1.files import check_free
-from star_r1.model.loading import check_trainable
-from star_r1.model.published import published_config
+from star_r1.model.published import read_config
 from star_r1.reward.adapters.trl import TrlReward
-from star_r1.train.arguments import StarArguments, faults, parse, parse_known
+from star_r1.train.adapters import build
+from star_r1.train.arguments import faults, parse, parse_known
 from star_r1.train.identity import identify
 from star_r1.train.launch import Launch, read_launch
 from star_r1.train.memory import (
@@ -187,8 +185,9 @@ class _Plan:
             others = self.attempt(read_rows, folder, arguments.views_to_evaluate, recipes)
             if others is not None and others.missing:
                 self.notes.append(f"{folder} is not there yet; make it: {others.missing}")
-        config = self.attempt(published_config, arguments.model_name_or_path)
-        model = None if config is None else self.attempt(build, config, arguments)
+        config = self.attempt(lambda: read_config(arguments.source, fetch=False))
+        refers = self.is_grpo and self.args.beta != 0
+        model = None if config is None else self.attempt(build, arguments, config, refers)
         if rows is None or config is None or model is None:
             return {}
         start = None if rows.missing else self.attempt(self._look)
@@ -357,10 +356,17 @@ class _Plan:
         arguments = self.arguments
         trained, frozen = count_parameters(model)
         how = "all but the vision tower" if arguments.freeze_vision else "all"
-        if arguments.use_peft:
-            how = f"LoRA of rank {arguments.lora_r} on {arguments.lora_target_modules}"
+        source, adapter = arguments.source, arguments.adapter()
+        if adapter is not None:
+            where = adapter.target_modules
+            on = where if isinstance(where, str) else ", ".join(sorted(where or ()))
+            how = f"LoRA of rank {adapter.r} on {on}"
+        name = arguments.model_name_or_path
+        if source.adapter is not None:
+            goes_on = "an adapter, trained on" if adapter else "an adapter, merged"
+            name += f": {goes_on}, of {source.base}"
         return [
-            ("name", arguments.model_name_or_path),
+            ("name", name),
             ("parameters", f"{trained + frozen}"),
             ("trained", f"{trained}, {how}"),
             ("think block", _think_block(prompt.begun)),
@@ -467,30 +473,6 @@ class _Plan:
         elif begins.checkpoint:
             lines += [("goes on from", f"{begins.checkpoint}")]
         return lines
-
-
-def build(config: Any, arguments: StarArguments) -> Any:
-    """The model without storage, what is frozen marked, the adapter attached.
-
-    Raises:
-        UserError: a family that cannot be trained here; the adapter's regular expression matches no
-            module.
-    """
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    check_trainable(model)
-    if arguments.freeze_vision:
-        model.model.visual.requires_grad_(False)
-    adapter = arguments.adapter()
-    if adapter is None:
-        return model
-    try:
-        return get_peft_model(model, adapter, low_cpu_mem_usage=True)
-    except ValueError:
-        raise UserError(
-            f"--lora_target_modules {arguments.lora_target_modules!r}: matches no module of "
-            f"{arguments.model_name_or_path}; try '.*language_model.*(q_proj|v_proj)$'"
-        ) from None
 
 
 def _think_block(begun: str | None) -> str:

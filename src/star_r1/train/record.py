@@ -61,7 +61,8 @@ def describe_training(
     }
     return {
         "method": identity["method"],
-        "base_model": arguments.model_name_or_path,
+        "base_model": arguments.source.base,
+        "started_from": arguments.source.adapter and arguments.model_name_or_path,
         "adapter": arguments.use_peft,
         "data": {
             "path": str(Path(arguments.data).resolve()),

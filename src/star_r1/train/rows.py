@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
-from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from trl.data_utils import prepare_multimodal_messages
@@ -18,7 +17,8 @@ from trl.data_utils import prepare_multimodal_messages
 from star_r1.data.dataset import check_file, find_splits, read_columns, read_row, shards
 from star_r1.data.settings import Settings, read_settings
 from star_r1.errors import UserError
-from star_r1.model.loading import load_processor, resolve
+from star_r1.model.loading import load_processor
+from star_r1.model.source import find_file, find_model
 from star_r1.model.template import render
 from star_r1.tvr.answer import opened
 from star_r1.tvr.change import parse_changes
@@ -171,11 +171,9 @@ def measure_prompt(
         UserError: the processor is there and does not load, the bounds are not ones, or the chat
             template does not take the prompts.
     """
-    path = resolve(model)
+    path = find_model(model, fetch=False).processor
     files = ("tokenizer.json", "preprocessor_config.json")
-    if not Path(path).is_dir() and not all(
-        isinstance(try_to_load_from_cache(path, name), str) for name in files
-    ):
+    if not Path(path).is_dir() and not all(find_file(path, name, fetch=False) for name in files):
         return _estimate(rows, config, min_pixels, max_pixels)
     processor = load_processor(model, min_pixels, max_pixels)
     pictures = [Image.new("RGB", rows.size)] * PICTURES

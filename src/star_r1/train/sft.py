@@ -145,7 +145,7 @@ def _train(argv: Sequence[str], arguments: StarArguments, args: StarSFTConfig, s
         train_dataset=teach(train, processor),
         eval_dataset=others,
         processing_class=processor,
-        peft_config=arguments.adapter(),
+        peft_config=arguments.fresh_adapter(),
     )
     about = describe_training(argv, arguments, args, len(train), start)
     return run(trainer, about, start)

@@ -15,7 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from star_r1.errors import UserError
 from star_r1.files import alone
-from star_r1.model.loading import resolve
+from star_r1.model.source import find_model, resolve
 from star_r1.provenance import provenance
 from star_r1.train.checkpoints import COMPLETE, checkpoints, last_checkpoint
 from star_r1.train.identity import (
@@ -72,7 +72,7 @@ class Start:
         Raises:
             UserError: it is another one than the checkpoint's run began with.
         """
-        if Path(resolve(model)).is_dir():
+        if Path(resolve(model)).is_dir() and Path(find_model(model).weights).is_dir():
             return self
         found = describe_model(model)
         then = _record(self.checkpoint)["identity"] if self.checkpoint else {}

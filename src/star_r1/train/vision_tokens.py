@@ -9,6 +9,7 @@ sampling, policy and reference. It is no parameter and is never saved.
 from typing import Any, Final
 
 import torch
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
@@ -43,11 +44,19 @@ def forbid_vision_tokens(model: Any) -> None:
     (Their output layers have no bias of their own.)
     """
     head = model.get_output_embeddings()
-    if isinstance(head, _MaskedHead):
-        return
+    if isinstance(head, ModulesToSaveWrapper):  # an adapter that trains the whole output layer
+        heads = [head.original_module, *head.modules_to_save.values()]
+    else:
+        heads = [head]
+    for head in heads:
+        if not isinstance(head, _MaskedHead):
+            _forbid(head, model.config)
+
+
+def _forbid(head: Any, config: Any) -> None:
     # the weight itself is empty where ZeRO-3 has divided it while loading
     never = torch.zeros(head.out_features, dtype=head.weight.dtype, device=head.weight.device)
-    never[[model.config.image_token_id, model.config.video_token_id]] = NEVER
+    never[[config.image_token_id, config.video_token_id]] = NEVER
     del head.bias
     head.register_buffer("never", never, persistent=False)
     head.__class__ = _MaskedHead
