@@ -43,7 +43,7 @@ def train(
     return train
 
 
-def test_a_broken_gradient_stops_before_the_update(
+def test_a_broken_gradient_stops_before_a_checkpoint_has_it(
     train: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last checkpoint stays, and the same command goes on from it."""
@@ -57,6 +57,7 @@ def test_a_broken_gradient_stops_before_the_update(
     with pytest.raises(UserError, match="step 3: the norm of the gradient is ") as error:
         train()
     assert "\n" not in str(error.value)
+    assert "before the update" not in str(error.value)  # DeepSpeed's comes first
     last = tmp_path / "run" / "checkpoint-2"
     assert last_checkpoint(tmp_path / "run") == last
     assert all(torch.isfinite(w).all() for w in load_file(last / "model.safetensors").values())

@@ -29,15 +29,17 @@ _TRY: Final = (
 
 
 class FiniteUpdates:
-    """Mixin for a Trainer: a gradient that is no number ends the run before it reaches a weight.
+    """Mixin for a Trainer: a gradient that is no number ends the run before a checkpoint has it.
 
-    Trainer goes on with such weights and saves them (transformers 5.23 only hides the loss from
-    the log). The norm is that of the gradients summed over all processes, so that all of them stop
-    at the same step.
+    Trainer goes on with such gradients and saves what comes of them (transformers 5.23 only hides
+    the loss from the log). The norm is that of the gradients summed over all processes, so that all
+    of them stop at the same step. DeepSpeed takes its step within the backward pass, before anybody
+    can look; it leaves out one with such a gradient and says that its norm is infinite (0.19.8; as
+    tests/invariants/test_sharded.py shows).
     """
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """Called by Trainer right before the optimizer.
+        """Called by Trainer after the backward pass, and before anything is saved.
 
         Raises:
             UserError: the norm is not finite. (In float16 with a loss scale it often is not; the
@@ -48,7 +50,7 @@ class FiniteUpdates:
         if norm is not None and not trainer.args.fp16 and not math.isfinite(norm):
             raise UserError(
                 f"step {trainer.state.global_step + 1}: the norm of the gradient is {float(norm)}; "
-                f"stopped before the update, so that no checkpoint is spoilt. {_TRY}"
+                f"stopped, so that no checkpoint is spoilt. {_TRY}"
             )
         return norm
 

@@ -33,6 +33,7 @@ from star_r1.train.card import on_hub, update_card
 from star_r1.train.checkpoints import best_checkpoint, last_checkpoint
 from star_r1.train.guards import Divergence, room_to_write
 from star_r1.train.record import TRAINING, record_training
+from star_r1.train.sharded import gather_head
 from star_r1.train.start import MODEL_CONFIGS, Start
 from star_r1.train.terminal import say
 
@@ -89,6 +90,7 @@ def run(
         record_training(folder, about)
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
+    gather_head(trainer.model)
     with ExitStack() as stack:
         stack.enter_context(room_to_write(lambda: _advice(start)))
         interrupt = stack.enter_context(Interrupt(period))
