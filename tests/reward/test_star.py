@@ -1,7 +1,9 @@
 """The STAR reward: the table of the method, its terms, and what no answer can get out of it."""
 
+from collections.abc import Sequence
 from itertools import permutations, product
-from typing import get_args
+from random import Random
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from tests.patience import patience
 
 from star_r1.errors import UserError
-from star_r1.reward.star import Match, Matching, Miss, StarConfig, star
+from star_r1.reward.star import Match, Matching, Miss, Reward, StarConfig, star
 from star_r1.tvr.answer import Answer, Prediction, parse_answer
 from star_r1.tvr.change import Change, parse_changes
 from star_r1.tvr.vocabulary import N_OBJECTS, TRANCE, VALUES
@@ -114,9 +116,9 @@ def test_a_broken_format_costs_the_format_term_alone() -> None:
     ("field", "text", "total"),
     [
         ("format", "2.color.cyan, 0.shape.cube", 10.0),
-        ("exact", "2.color.cyan, 0.shape.cube", 1.0),
-        ("attribute", "2.color.red, 0.shape.cube", 6.0),
-        ("object", "2.size.small, 0.shape.cube", 6.0),
+        ("exact", "2.color.cyan, 0.shape.cube", 4.0),
+        ("attribute", "2.color.red, 0.shape.cube", 6.5),
+        ("object", "2.size.small, 0.shape.cube", 5.0),
         ("wrong", "2.color.cyan, 0.shape.cube, 5.size.small, ?", 11.0),
         ("missing", "2.color.cyan", 6.0),
     ],
@@ -182,6 +184,108 @@ def test_independent_matching_names_the_first_of_the_best_predictions() -> None:
 def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         StarConfig(**fields)
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    **{f"no {name}": {name: 0} for name in ("exact", "attribute", "object", "wrong", "missing")},
+    "exact alone": {"attribute": 0, "object": 0},
+    "no tiers": {"exact": 0, "attribute": 0, "object": 0},
+    "independent": {"matching": "independent"},
+    "inexact": {"miss": "inexact"},
+    "independent, inexact": {"matching": "independent", "miss": "inexact"},
+    "independent, no attribute": {"matching": "independent", "attribute": 0},
+    "inexact, no object": {"miss": "inexact", "object": 0},
+    "upside down": {"exact": 1, "attribute": 2, "object": 3},
+    "attribute least": {"attribute": 0.2},
+    "all alike": {"exact": 1, "attribute": 1, "object": 1},
+}
+FIELDS = ("index", "attribute", "value")
+
+
+def best_by_hand(answer: Answer, truth: Sequence[Change], config: StarConfig) -> float:
+    """The largest total of all matchings, and of all tiers that fit each pair."""
+    tiers = (config.object, config.attribute, config.exact)
+    said = [prediction.change for prediction in answer.predictions]
+
+    def pay(one: Change | None, true: Change | None) -> float:
+        """What a pair adds; a prediction without a partner costs a miss."""
+        same = 0  # of the fields, from the first
+        for field in FIELDS:
+            if one is None or true is None or getattr(one, field) != getattr(true, field):
+                break
+            same += 1
+        earned = max((worth for worth in tiers[:same]), default=0)
+        hit = same == 3 if config.miss == "inexact" else True
+        return earned - (0 if hit and earned else config.wrong)
+
+    fewer = max(0, len(truth) - len(said))
+    total = config.format * answer.well_formed - config.missing * fewer
+    if config.matching == "independent":
+        return total + sum(max(pay(one, true) for true in [*truth, None]) for one in said)
+
+    def matched(first: int, left: tuple[Change, ...]) -> float:
+        if first == len(said):
+            return 0
+        partners = [None, *range(len(left))]
+        return max(
+            pay(said[first], None if n is None else left[n])
+            + matched(first + 1, left if n is None else left[:n] + left[n + 1 :])
+            for n in partners
+        )
+
+    return total + matched(0, tuple(truth))
+
+
+@pytest.mark.parametrize("numbers", ABLATIONS.values(), ids=ABLATIONS)
+def test_no_matching_gives_more_under_any_numbers(numbers: dict[str, Any]) -> None:
+    config, draw = StarConfig(**numbers), Random(0)
+    few = [c for c in EVERY if c.index < 2 and c.attribute in ("size", "material", "shape")]
+    for _ in range(1000):
+        cells = draw.sample([(i, a) for i in (0, 1) for a in ("size", "material", "shape")], 3)
+        truth = [draw.choice([c for c in few if (c.index, c.attribute) == at]) for at in cells]
+        truth = truth[: draw.randint(1, 3)]
+        near = draw.choices([*truth, *few, None], k=draw.randint(0, 5))
+        answer = Answer("", tuple(Prediction(str(c), c) for c in near), True, None)
+        reward = star(answer, truth, config)
+        assert reward.total == pytest.approx(best_by_hand(answer, truth, config))
+        check_story(reward, answer, truth, config)
+
+
+def check_story(
+    reward: Reward, answer: Answer, truth: Sequence[Change], config: StarConfig
+) -> None:
+    """Fates, matches and terms say the same, and no tier that is worth nothing is among them."""
+    for tier in ("exact", "attribute", "object"):
+        assert getattr(reward, tier) == getattr(config, tier) * reward.fates.count(tier)
+        assert tier not in reward.fates or getattr(config, tier) > 0
+    assert [match.change for match in reward.matches] == list(truth)
+    for match in reward.matches:
+        if match.prediction is not None:
+            assert reward.fates[match.prediction] == match.tier or config.matching != "one-to-one"
+    if config.matching == "one-to-one":
+        hits = [match.prediction for match in reward.matches if match.prediction is not None]
+        assert len(hits) == len(set(hits)) == sum(fate != "wrong" for fate in reward.fates)
+    if config.miss == "unmatched":
+        assert reward.wrong == -config.wrong * reward.fates.count("wrong")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ranks"),
+    [
+        ({}, ["2.color.cyan", "2.color.red", "2.size.large", "none", "7.size.large"]),
+        ({"attribute": 0}, ["2.color.cyan", "2.color.red = 2.size.large", "none"]),
+        ({"object": 0}, ["2.color.cyan", "2.color.red", "none", "2.size.large = 7.size.large"]),
+        ({"exact": 0}, ["2.color.cyan = 2.color.red", "2.size.large"]),
+    ],
+)
+def test_ablations_rank_answers_as_one_expects(numbers: dict[str, Any], ranks: list[str]) -> None:
+    truth = parse_changes("2.color.cyan")
+    config = StarConfig(**numbers, missing=0)
+    totals = [{star(said(t), truth, config).total for t in rank.split(" = ")} for rank in ranks]
+    assert all(len(equal) == 1 for equal in totals)
+    assert [max(equal) for equal in totals] == sorted(map(max, totals), reverse=True)
+    assert len(set(map(max, totals))) == len(totals)
 
 
 CHANGES = st.sampled_from(EVERY)

@@ -20,7 +20,7 @@ _TIERS: Final[dict[Tier, Callable[[Change], Hashable]]] = {
     "attribute": lambda change: (change.index, change.attribute),
     "object": lambda change: change.index,
 }
-"""Tier -> what a prediction and a true change must share; best first."""
+"""Tier -> what a prediction and a true change must share; the most first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class StarConfig:
     """Every number of the reward, and the two points on which the paper can be read twice.
 
     An ablation of the paper is one changed field: ``StarConfig(object=0)``, ``(attribute=0)``,
-    ``(missing=0)``, ``(wrong=0)``. All numbers are zero or greater; penalties are subtracted.
+    ``(missing=0)``, ``(wrong=0)``. All numbers are zero or greater; penalties are subtracted. A
+    tier worth nothing is not there: what would have matched in it may match in a wider one, and
+    misses else.
 
     Attributes:
         format: earned by a well-formed completion.
@@ -37,9 +39,9 @@ class StarConfig:
         object: earned where only the index is right.
         wrong: lost for each miss.
         missing: lost for each prediction fewer than there are true changes.
-        matching: ``one-to-one`` uses each true change once, best tier first, in order of
-            appearance; ``independent`` scores each prediction by itself, so that repeats and
-            enumerations earn again and again.
+        matching: ``one-to-one`` uses each true change once, so that the reward is the largest
+            that any matching gives; ``independent`` scores each prediction by itself, so that
+            repeats and enumerations earn again and again.
         miss: a prediction counts as a miss if it is ``unmatched``, or already if it is
             ``inexact``, whatever it earned.
 
@@ -133,7 +135,9 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
         format + sum of tiers - wrong * n_miss - missing * max(0, n_gt - n_pred)
 
     A prediction among the options of a true move out of sight counts as that move (TRANCE).
-    Linear in the number of predictions.
+    A pair is paid by the best of the tiers that fit it, and no matching of predictions with true
+    changes gives more than this one: those that share most are matched first, in order of
+    appearance. Linear in the number of predictions.
 
     Source: arXiv 2505.15804, section 3 (tiers known; penalty as reported). Neither says whether
     matching is one-to-one or whether a partial hit is a miss: the defaults are this project's
@@ -146,8 +150,8 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
     {'format': 1.0, 'positive': 6.5, 'wrong': 0.0, 'missing': 0.0, 'total': 7.5}
     >>> star(answer, truth).fates
     ('exact', 'attribute')
-    >>> star(answer, truth, StarConfig(attribute=0)).total
-    6.0
+    >>> star(answer, truth, StarConfig(attribute=0)).fates
+    ('exact', 'object')
     """
     serves = _options(truth)
     predicted = {
@@ -155,18 +159,24 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
         for i, p in enumerate(answer.predictions)
         if p.change is not None
     }
+    pays = _paying(config)
     match = _match_one_to_one if config.matching == "one-to-one" else _match_independently
-    tiers, matches = match(predicted, truth)
-    fates: tuple[Fate, ...] = tuple(tiers.get(i, "wrong") for i in range(len(answer.predictions)))
-    unmatched, inexact = fates.count("wrong"), len(fates) - fates.count("exact")
-    missed = unmatched if config.miss == "unmatched" else inexact
+    shares, partners = match(predicted, truth, pays)
+    fates: tuple[Fate, ...] = tuple(
+        pays[shares[i]] if i in shares else "wrong" for i in range(len(answer.predictions))
+    )
+    matches = tuple(
+        Match(change, *partners.get(place, (None, None))) for place, change in enumerate(truth)
+    )
+    exact = [share for share in shares.values() if share == "exact"]
+    hits = len(shares if config.miss == "unmatched" else exact)
     return Reward(
         format=config.format * answer.well_formed,
         exact=config.exact * fates.count("exact"),
         attribute=config.attribute * fates.count("attribute"),
         object=config.object * fates.count("object"),
         # 0.0 - x, because -x would make a penalty of nothing read -0.0.
-        wrong=0.0 - config.wrong * missed,
+        wrong=0.0 - config.wrong * (len(fates) - hits),
         missing=0.0 - config.missing * max(0, len(truth) - len(fates)),
         matches=matches,
         fates=fates,
@@ -212,32 +222,55 @@ def pair_off(
     return pairs
 
 
+def _paying(config: StarConfig) -> dict[Tier, Tier]:
+    """What a pair may share, the most first -> the tier that pays such a pair best.
+
+    What no tier pays for is left out. A pair that shares more is thus never paid less, so that
+    matching those first gives the largest sum.
+    """
+    pays: dict[Tier, Tier] = {}
+    best: Tier | None = None
+    for tier in reversed(_TIERS):
+        if getattr(config, tier) > 0 and (
+            best is None or getattr(config, tier) >= getattr(config, best)
+        ):
+            best = tier
+        if best is not None:
+            pays[tier] = best
+    return dict(reversed(pays.items()))
+
+
+Matched: TypeAlias = tuple[dict[int, Tier], dict[int, tuple[int, Tier]]]
+"""Prediction -> what it shares with a true change; true change -> prediction and paying tier."""
+
+
 def _match_one_to_one(
-    predicted: Mapping[int, Change], truth: Sequence[Change]
-) -> tuple[dict[int, Tier], tuple[Match, ...]]:
-    tiers: dict[int, Tier] = {}
-    matches = [Match(change, None, None) for change in truth]
+    predicted: Mapping[int, Change], truth: Sequence[Change], pays: Mapping[Tier, Tier]
+) -> Matched:
+    shares: dict[int, Tier] = {}
+    partners: dict[int, tuple[int, Tier]] = {}
     open_predicted, open_true = dict(predicted), dict(enumerate(truth))
-    for tier, key in _TIERS.items():
-        for position, place in pair_off(open_predicted, open_true, key):
-            tiers[position] = tier
-            matches[place] = Match(truth[place], position, tier)
-    return tiers, tuple(matches)
+    for share, tier in pays.items():
+        for position, place in pair_off(open_predicted, open_true, _TIERS[share]):
+            shares[position] = share
+            partners[place] = position, tier
+    return shares, partners
 
 
 def _match_independently(
-    predicted: Mapping[int, Change], truth: Sequence[Change]
-) -> tuple[dict[int, Tier], tuple[Match, ...]]:
-    tiers: dict[int, Tier] = {}
-    matches = [Match(change, None, None) for change in truth]
-    # Worst tier first: what a better one finds is written over it.
-    for tier, key in reversed(_TIERS.items()):
+    predicted: Mapping[int, Change], truth: Sequence[Change], pays: Mapping[Tier, Tier]
+) -> Matched:
+    shares: dict[int, Tier] = {}
+    partners: dict[int, tuple[int, Tier]] = {}
+    # What shares least first: what shares more is written over it.
+    for share in reversed(list(pays)):
+        key = _TIERS[share]
         first: dict[Hashable, int] = {}
         for position, change in predicted.items():
             first.setdefault(key(change), position)
         true_keys = {key(change) for change in truth}
-        tiers |= {i: tier for i, change in predicted.items() if key(change) in true_keys}
+        shares |= {i: share for i, change in predicted.items() if key(change) in true_keys}
         for place, change in enumerate(truth):
             if key(change) in first:
-                matches[place] = Match(change, first[key(change)], tier)
-    return tiers, tuple(matches)
+                partners[place] = first[key(change)], pays[share]
+    return shares, partners

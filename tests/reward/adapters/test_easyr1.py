@@ -31,7 +31,7 @@ def test_a_batch() -> None:
 
 
 def test_reward_function_kwargs() -> None:
-    assert easyr1.compute_score([item(HALF)], attribute=0)[0]["overall"] == 6.0
+    assert easyr1.compute_score([item(HALF)], attribute=0)[0]["overall"] == 6.5
     assert easyr1.compute_score([item(HALF)], reward="sparse")[0]["overall"] == 1.0
     with pytest.raises(UserError, match="no number 'format_weight'"):
         easyr1.compute_score([item(HALF)], format_weight=0.1)

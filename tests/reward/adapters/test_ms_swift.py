@@ -53,7 +53,7 @@ def test_register(orms: dict[str, Any]) -> None:
     assert isinstance(reward, ORM)
     assert type(reward).__name__ == "star_without_attribute"  # the name of the curve
     called = reward([HALF], ground_truth=[ANSWER], id=["0-left"], images=[[]], trainer_state=None)
-    assert called == [6.0]
+    assert called == [6.5]
 
 
 def test_the_plugin_that_the_export_writes(
@@ -64,7 +64,7 @@ def test_the_plugin_that_the_export_writes(
     scores = {name: made()([HALF], [ANSWER])[0] for name, made in orms.items()}
     assert scores == {
         "star": 7.5,
-        "star_without_attribute": 6.0,
+        "star_without_attribute": 6.5,
         **dict.fromkeys(("star_without_object", "star_without_wrong"), 7.5),
         "star_without_missing": 7.5,
         "sparse": 1.0,

@@ -28,7 +28,7 @@ def test_the_terms_add_up_to_the_score() -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "expected"),
-    [({"exact": 0}, -1.0), ({"wrong": 0}, 6.0), ({"format": 0, "wrong": 0.5}, 4.0)],
+    [({"exact": 0}, 0.5), ({"wrong": 0}, 6.0), ({"format": 0, "wrong": 0.5}, 4.0)],
 )
 def test_an_ablation_is_a_number(numbers: dict[str, Any], expected: float) -> None:
     assert score(SAID, TRUTH, **numbers)["score"] == expected

@@ -95,7 +95,7 @@ def test_empty_completions(completion: Any) -> None:
 
 def test_a_config_can_be_bound() -> None:
     reward = make_star_reward(StarConfig(attribute=0, format=0))
-    assert reward([HALF], [ANSWER]) == [5.0]
+    assert reward([HALF], [ANSWER]) == [5.5]
     assert reward.__name__ == "star_reward"
 
 

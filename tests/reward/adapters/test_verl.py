@@ -61,7 +61,7 @@ def test_score_and_terms() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
     [
-        ({"attribute": 0}, 6.0),
+        ({"attribute": 0}, 6.5),
         ({"reward": "star", "format": 0}, 6.5),
         ({"reward": "sparse"}, 1.0),
         ({"reward_router_address": "10.0.0.1:80", "reward_model_tokenizer": object()}, 7.5),
@@ -205,7 +205,7 @@ def test_an_ablation_and_moves_by_verls_own_config(
         {"4": [said.format("behind-left.2"), said.format("right.1")]},
         "+reward.custom_reward_function.reward_kwargs.attribute=0",
     )
-    assert seen["scores"] == [6.0, 1.0]
+    assert seen["scores"] == [6.0, 1.5]
 
 
 @pytest.mark.verl
