@@ -20,6 +20,14 @@ from star_r1.tvr.vocabulary import TRANCE, camera_position
 # processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@pytest.fixture(autouse=True)
+def _own_ctrl_c() -> Iterator[None]:
+    """A command line run in this process leaves its handler behind."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # Tests run beside other work: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

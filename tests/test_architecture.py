@@ -15,7 +15,7 @@ import star_r1
 ROOT = Path(star_r1.__file__).parent
 
 LEVELS = (
-    ("errors", "texts"),
+    ("errors", "texts", "interrupts"),
     ("files", "progress", "provenance"),
     ("yaml_file",),
     ("tvr",),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from star_r1 import interrupts
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.predictor import Question
@@ -103,10 +104,9 @@ class Crew:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the first Ctrl-C stop the crew: by itself it would interrupt a write as well."""
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(
+            signal.SIGINT
+        ) in (signal.default_int_handler, interrupts.handle):
             # The loops of Windows take no handlers: there the first Ctrl-C drops what is in flight.
             with suppress(NotImplementedError):
                 loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
