@@ -27,6 +27,14 @@ RUNS = [
     pytest.param(grpo.main, f"{GRPO} --num_iterations 2", (4, 2), id="grpo, old rollouts"),
     pytest.param(grpo.main, f"{GRPO} --share_prompts false", (4, 2), id="grpo, TRL's own rollouts"),
     pytest.param(grpo.main, f"{GRPO} --use_peft", (4, 2), id="grpo, LoRA"),
+    # an epoch has 6 batches: its steps take 4 and 2, and completions last for 3
+    pytest.param(
+        grpo.main,
+        "--reward letters --num_generations 2 --max_completion_length 8 --beta 0 "
+        "--per_device_train_batch_size 4 --gradient_accumulation_steps 4 --steps_per_generation 3",
+        (4, 2),
+        id="grpo, after a short last step",
+    ),
     pytest.param(
         grpo.main,
         f"{GRPO} --sync_ref_model --ref_model_sync_steps 1 --use_adaptive_entropy "

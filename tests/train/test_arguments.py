@@ -117,6 +117,9 @@ def test_a_mistake_in_a_recipe(text: str, message: str, read: Read, tmp_path: Pa
         (["--per_device_train_batch_size", "104"], "12 rows of view center, but one generation"),
         (["--output_dir", ""], "no --output_dir"),
         (["--use_vllm"], "--use_vllm: vLLM is not installed"),
+        (["--cast_lm_head_to_fp32"], r"--cast_lm_head_to_fp32: .* \(tied\)"),
+        (["--chat_template_kwargs", '{{"depth": 1}}'], "kwargs depth: .* has no such variable"),
+        (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor: GRPO has no labels"),
         (["--output_dir", "{data}/data/train-00000-of-00001.parquet"], "a file is in the way"),
     ],
 )

@@ -89,6 +89,17 @@ def test_the_best_model_is_exported(
     assert same(moved, moved / "checkpoint-2")
 
 
+def test_a_best_model_that_is_gone(command: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = "--load_best_model_at_end --max_steps 1"
+    assert sft.main(command(out, flags)) == 0
+    state = json.loads((out / "checkpoint-1" / "trainer_state.json").read_text())
+    state["best_global_step"] = 7
+    (out / "checkpoint-1" / "trainer_state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match=r"step 7 was the best, and .* holds no checkpoint of it"):
+        sft.main(command(out, flags))
+
+
 def test_each_view_has_curves_of_its_own(command: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert grpo.main(command(out, f"{GRPO} --eval_views center left --max_steps 1")) == 0

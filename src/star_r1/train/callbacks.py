@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -25,14 +26,13 @@ class Interrupt(TrainerCallback):  # type: ignore[misc]
     """Ends training after the running step on Ctrl-C or SIGTERM, with a checkpoint.
 
     The same signal again ends it at once. With several processes all of them stop at the same step.
-    ``period`` is how many optimizer steps one generation batch feeds: between two of its
-    multiples there are rollouts in memory that a checkpoint does not hold, so every save waits
-    for the next multiple.
+    While a generation batch is used up, there are rollouts in memory that a checkpoint does not
+    hold, so every save waits for its end.
     """
 
-    def __init__(self, period: int = 1) -> None:
-        """``period``: see above."""
-        self.period = period
+    def __init__(self, between_rollouts: Callable[[], bool] = lambda: True) -> None:
+        """``between_rollouts``: whether there are none now."""
+        self.between_rollouts = between_rollouts
         self.signal: int | None = None
         self._save_due = False
 
@@ -58,7 +58,7 @@ class Interrupt(TrainerCallback):  # type: ignore[misc]
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(stop)
         self._save_due |= control.should_save or bool(stop)
-        aligned = state.global_step % self.period == 0 or state.global_step >= state.max_steps
+        aligned = self.between_rollouts() or state.global_step >= state.max_steps
         control.should_save = self._save_due and aligned
         if control.should_save:
             self._save_due = False

@@ -27,6 +27,11 @@ class ExactResume:
 
     _saved_step = -1
 
+    @property
+    def between_rollouts(self) -> bool:
+        """Whether there is nothing in memory that a checkpoint does not hold."""
+        return True
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load full-parameter weights strictly.
 
@@ -63,17 +68,17 @@ class ExactResume:
         """Find the best checkpoint also where the folder was moved since; keep the last one too.
 
         Trainer takes none that is not at its old place, and then says nothing (5.23).
+
+        Raises:
+            UserError: ``--load_best_model_at_end``, and the best is gone.
         """
         trainer: Any = self
-        best = best_checkpoint(Path(trainer.args.output_dir), trainer.state)
-        trainer.state.best_model_checkpoint = None if best is None else str(best)
-        done = trainer.state.global_step >= trainer.state.max_steps
-        if trainer.args.load_best_model_at_end and done:
-            say(
-                "there is no best checkpoint, since nothing was evaluated; the model is the last"
-                if best is None
-                else f"the model is that of {best}, the best"
-            )
+        folder, state = Path(trainer.args.output_dir), trainer.state
+        if state.global_step >= state.max_steps:
+            best = best_to_export(folder, state, trainer.args)
+        else:
+            best = best_checkpoint(folder, state)
+        state.best_model_checkpoint = None if best is None else str(best)
         limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
         try:
             return super()._finalize_training(*args)  # type: ignore[misc]
@@ -143,9 +148,33 @@ def _to_disk(checkpoint: Path) -> None:
 
 
 def best_checkpoint(folder: Path, state: TrainerState) -> Path | None:
-    """The checkpoint of the best evaluation so far, or None where none was saved."""
-    path = folder / f"checkpoint-{state.best_global_step}"
-    return path if (path / COMPLETE).is_file() else None
+    """The checkpoint of the best evaluation so far, or None where none was saved.
+
+    It is in the run's folder, or in the one that the run came from.
+    """
+    here = folder / f"checkpoint-{state.best_global_step}"
+    before = Path(state.best_model_checkpoint or here)
+    found = (path for path in (here, before) if (path / COMPLETE).is_file())
+    return next((path for path in found if path.name == here.name), None)
+
+
+def best_to_export(folder: Path, state: TrainerState, args: Any) -> Path | None:
+    """The checkpoint that ``--load_best_model_at_end`` asks for; None for the last weights.
+
+    Raises:
+        UserError: it asks for one that is gone.
+    """
+    if not args.load_best_model_at_end:
+        return None
+    best = best_checkpoint(folder, state)
+    if best is None and state.best_global_step:
+        raise UserError(
+            f"--load_best_model_at_end: step {state.best_global_step} was the best, and {folder} "
+            "holds no checkpoint of it; put it there again, or start anew (--restart)"
+        )
+    said = f"that of {best}, the best" if best else "the last one, since nothing was evaluated"
+    say(f"the model is {said}")
+    return best
 
 
 def _rotate(folder: Path, limit: int | None, best: Path | None) -> None:

@@ -40,7 +40,7 @@ from star_r1.train.guards import FiniteUpdates, reward_failed
 from star_r1.train.prompts import pictures_of
 from star_r1.train.record import describe_training
 from star_r1.train.run import run
-from star_r1.train.settings import rollout_period, unfit
+from star_r1.train.settings import unfit
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet, say
@@ -141,6 +141,15 @@ class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer)
         for module in self.model.modules():  # of an adapter that is trained on: TRL's copy of it
             if "ref" in getattr(module, "lora_dropout", ()):
                 module.lora_dropout["ref"] = torch.nn.Identity()  # drops in training mode (1.16)
+
+    @property
+    def between_rollouts(self) -> bool:
+        """Whether each completion has been used as often as it will be.
+
+        An epoch may end with an optimizer step on fewer batches, so steps do not tell.
+        """
+        uses = self.args.steps_per_generation * self.num_iterations
+        return bool(self._step % uses == 0)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save a reference that moves with the policy too; TRL 1.16 would begin at the base."""
@@ -310,4 +319,4 @@ def _train(
     if arguments.reward == "star":
         named |= {name.removeprefix("reward_"): number for name, number in vars(numbers).items()}
     about = describe_training(argv, arguments, args, len(train), start, named)
-    return run(trainer, about, start, rollout_period(args), arguments.max_kl)
+    return run(trainer, about, start, arguments.max_kl)

@@ -30,7 +30,7 @@ from star_r1.files import leftovers, write_atomic
 from star_r1.train import hub
 from star_r1.train.callbacks import Bar, Interrupt, Log, runtime
 from star_r1.train.card import on_hub, update_card
-from star_r1.train.checkpoints import best_checkpoint, last_checkpoint
+from star_r1.train.checkpoints import best_to_export, last_checkpoint
 from star_r1.train.guards import Divergence, room_to_write
 from star_r1.train.record import TRAINING, record_training
 from star_r1.train.sharded import gather_head
@@ -42,7 +42,6 @@ def run(
     trainer: Any,
     about: Mapping[str, Any],
     start: Start,
-    period: int = 1,
     max_kl: float = 0.0,
 ) -> int:
     """Train to the end, from a checkpoint if there is one to go on from, and export the model.
@@ -51,7 +50,6 @@ def run(
         trainer: a TRL trainer with ``ExactResume``.
         about: what is trained on what, from ``record.describe_training``.
         start: what it begins with, from ``start.begin``.
-        period: as in ``Interrupt``.
         max_kl: as in ``Divergence``.
 
     Returns:
@@ -81,7 +79,7 @@ def run(
         if checkpoint is None:
             return 0
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        best = best_checkpoint(folder, state) if trainer.args.load_best_model_at_end else None
+        best = best_to_export(folder, state, trainer.args)
         trainer._load_from_checkpoint(str(best or checkpoint))  # train() would do one step more
         return _end(trainer, state, about, start, repo)
     if checkpoint is not None:
@@ -93,7 +91,7 @@ def run(
     gather_head(trainer.model)
     with ExitStack() as stack:
         stack.enter_context(room_to_write(lambda: _advice(start)))
-        interrupt = stack.enter_context(Interrupt(period))
+        interrupt = stack.enter_context(Interrupt(lambda: trainer.between_rollouts))
         for callback in (interrupt, Log(), stack.enter_context(Bar()), Divergence(max_kl)):
             trainer.add_callback(callback)
         try:

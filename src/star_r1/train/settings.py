@@ -87,6 +87,15 @@ IDLE: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], tuple[str, ..
         ("log_unique_prompts", "num_completions_to_print"),
     ),
     "--use_peft": (lambda given: given["use_peft"], ("lora_",)),
+    "--beta": (lambda given: given.get("beta"), ("max_kl", "use_bias_correction_kl")),
+    "--metric_for_best_model": (
+        lambda given: given["metric_for_best_model"],
+        ("greater_is_better",),
+    ),
+    "--report_to trackio": (
+        lambda given: "trackio" in given["report_to"],
+        ("trackio_", "project"),
+    ),
     "--eval_strategy": (
         lambda given: given["eval_strategy"] != "no" or given["eval_on_start"],
         ("eval_d", "eval_steps", "do_eval", "num_generations_eval", "per_device_eval_batch_size"),
@@ -95,7 +104,10 @@ IDLE: Final[Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], tuple[str, ..
         lambda given: given["activation_checkpointing"],
         ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
     ),
-    "--push_to_hub": (lambda given: given["push_to_hub"], ("hub_",)),
+    "--push_to_hub": (
+        lambda given: given["push_to_hub"] or given.get("log_completions_hub_repo"),
+        ("hub_",),
+    ),
     "--use_liger_kernel": (lambda given: given["use_liger_kernel"], ("liger_kernel_config",)),
 }
 """A flag, whether it is on, and how the settings begin that do nothing while it is not."""
