@@ -354,7 +354,7 @@ def test_values_that_are_refused(settings: dict[str, Any], message: str) -> None
 def test_a_reference_that_moves_is_one_that_checkpoints_hold() -> None:
     args = make(sync_ref_model=True)
     assert not refusals(args)
-    assert "with an adapter it is the base" in refusals(args, use_peft=True)[0]
+    assert "with an adapter there is none" in refusals(args, use_peft=True)[0]
     assert "do not hold it" in refusals(args, sharded=True)[0]
 
 

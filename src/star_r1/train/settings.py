@@ -169,7 +169,7 @@ def _of_grpo(args: GRPOConfig, use_peft: bool, sharded: bool) -> list[str]:
     if args.sync_ref_model:
         reasons = {
             "--beta 0 measures no distance from it": args.beta == 0,
-            "with an adapter it is the base, which stays as it is": use_peft,
+            "with an adapter there is none that could move": use_peft,
             "checkpoints of FSDP or DeepSpeed do not hold it, so that no resume is exact": sharded,
         }
         found += [
