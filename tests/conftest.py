@@ -90,7 +90,12 @@ def _write_data(folder: Path, samples: Sequence[Sample]) -> Path:
     def picture() -> bytes:
         return encode_png(noise.integers(0, 256, (40, 40, 3), dtype=np.uint8))
 
-    rows = [make_row(sample, (picture(), picture()), {}) for sample in samples]
+    rows, initial = [], {}
+    for sample in samples:
+        before, after = picture(), picture()
+        # The views of a sample have their initial picture in common.
+        before = initial.setdefault(sample.id.rpartition("-")[0], before)
+        rows.append(make_row(sample, (before, after), {}))
     (folder / "data").mkdir()
     (folder / "data" / "train-00000-of-00001.parquet").write_bytes(to_parquet(rows))
     return folder

@@ -136,3 +136,12 @@ def test_data_named_from_another_folder(
         compare(run)
     monkeypatch.chdir(data_folder.parent)
     assert "TAcc" in compare(run)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_names_of_runs_are_no_formulas_in_a_sheet(runs: Path, tmp_path: Path, start: str) -> None:
+    hostile = Path(shutil.copytree(runs / "right", tmp_path / f"{start}cmd|calc\x1b[2J"))
+    text = compare(runs / "silent", hostile, "--format", "csv")
+    lines = {row["line"] for row in csv.DictReader(io.StringIO(text))}
+    assert f"'{start}cmd|calc\\x1b[2J" in lines
+    assert "\x1b" not in text

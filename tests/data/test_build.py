@@ -248,7 +248,7 @@ def test_killed_run_is_finished_with_the_same_bytes(straight: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workers": 0}, "workers 0: give 1 or a greater number"),
+        ({"workers": 0}, "workers 0: give a number of 1 to 1024"),
         ({"workers": 2, "ray": "auto"}, "workers 2: with --ray the cluster says how many"),
         ({"part": (0, 3)}, "shard 0/3: give i/n with i from 1 to n"),
         ({"part": (4, 3)}, "shard 4/3: give i/n with i from 1 to n"),

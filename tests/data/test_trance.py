@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -545,6 +546,50 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
+SPECIAL: list[tuple[Callable[[Path], None], str]] = [
+    (os.mkfifo, "is missing"),
+    (Path.mkdir, "is missing"),
+    (lambda path: path.symlink_to("/dev/zero"), "is "),
+    (lambda path: path.symlink_to(path), "is missing"),
+    (lambda path: path.symlink_to(path.parents[1] / "mine.png"), "is a link that leads out of"),
+]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("make", "what"), SPECIAL)
+def test_what_is_no_plain_file_is_a_fault(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+    what: str,
+    skip: bool,
+) -> None:
+    path = source / "image" / "img_000002-fin.R.png"
+    path.rename(source / "mine.png")
+    make(path)
+    with suppress(UserError):
+        assert import_trance(source, tmp_path / "out", skip=skip).faulty == 1
+    said = capsys.readouterr().err
+    assert "sample 2: image/img_000002-fin.R.png: " in said
+    assert what in said or "cannot be read: " in said
+
+
+@pytest.mark.parametrize("name", ["\ud800.png", "a\x1b[2J.png", "x" * 300 + ".png", "y" * 2000])
+def test_names_that_no_file_has(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    lines = (source / "data.jsonl").read_text().splitlines()
+    row = json.loads(lines[2])
+    row["states"][-1]["images"]["Camera_Right"] = name
+    lines[2] = json.dumps(row)
+    (source / "data.jsonl").write_text("\n".join(lines))
+    assert import_trance(source, tmp_path / "out", skip=True).faulty == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.isprintable()
+    assert "sample 2: " in said
+
+
 class TestFaults:
     @pytest.mark.parametrize(("damage", "line"), FAULTS)
     def test_end_the_import(
@@ -644,7 +689,7 @@ def not_a_list(source: Path) -> None:
         (None, {"views": ("center", "top")}, "views 'center,top': name some of center,left,right"),
         (None, {"views": ()}, "views '': name some of"),
         (None, {"attributes": ("color", "colour")}, "attributes: 'colour' is not one of color"),
-        (None, {"workers": 0}, "workers 0: give 1 or a greater number"),
+        (None, {"workers": 0}, "workers 0: give a number of 1 to 1024"),
         (None, {"split": "a-b"}, "split 'a-b': use letters"),
         (None, {"split": "dev"}, "split dev: TRANCE has train, val, test; say by --indices"),
         (None, {"indices": (5, 4)}, "indices 5-4: give the first and the last idx"),
@@ -746,6 +791,65 @@ class TestH5:
         (tmp_path / "b.h5").write_bytes(h5.read_bytes()[:1000])
         with pytest.raises(UserError, match=r"b\.h5: no h5 file, or damaged"):
             import_trance(tmp_path / "b.h5", tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("place", "what"),
+        [
+            ("train/image/img_000000-fin.C.png", "is a link, not in the file itself"),
+            ("train/data/0", "line: is not JSON"),
+            ("train/keys", "is a link, not in the file itself"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["external", "soft"])
+    def test_links_are_not_followed(
+        self, h5: Path, tmp_path: Path, capsys: Any, place: str, what: str, kind: str
+    ) -> None:
+        import h5py
+
+        shutil.copy(h5, tmp_path / "other.h5")
+        other = str(tmp_path / "other.h5")
+        with h5py.File(h5, "a") as file:
+            file.move(place, "elsewhere")
+            link = h5py.ExternalLink(other, place) if kind == "external" else None
+            file[place] = link or h5py.SoftLink("/elsewhere")
+        with pytest.raises(UserError) as error:
+            import_trance(h5, tmp_path / "out", ALL)
+        assert what in str(error.value) + capsys.readouterr().err
+
+    @pytest.mark.parametrize("way", ["external", "virtual", "chunks", "shape"])
+    def test_pictures_lie_in_the_file(
+        self, h5: Path, tmp_path: Path, way: str, capsys: Any
+    ) -> None:
+        import h5py
+
+        name = "train/image/img_000000-fin.C.png"
+        secret = tmp_path / "secret"
+        secret.write_bytes(bytes(12 * 16 * 4))
+        with h5py.File(h5, "a", libver="latest") as file:
+            shape = file[name].shape
+            del file[name]
+            if way == "external":
+                parts = [(str(secret), 0, h5py.h5f.UNLIMITED)]
+                file.create_dataset(name, shape, np.uint8, external=parts)
+            elif way == "virtual":
+                layout = h5py.VirtualLayout(shape, np.uint8)
+                layout[:] = h5py.VirtualSource(str(secret), "x", shape)
+                file.create_virtual_dataset(name, layout)
+            elif way == "chunks":
+                big = (1 << 14, 1 << 14, 4)
+                file.create_dataset(name, shape, np.uint8, maxshape=big, chunks=big)
+            else:
+                file.create_dataset(name, (1 << 20, 1 << 20, 3), np.uint8, chunks=(64, 64, 3))
+        with pytest.raises(UserError, match="a sample has a fault"):
+            import_trance(h5, tmp_path / "out", ALL)
+        said = capsys.readouterr().err
+        assert "sample 0: /train/image/img_000000-fin.C.png: is no picture or damaged (" in said
+        assert {
+            "external": "its bytes are those of another file",
+            "virtual": "its bytes are those of another file",
+            "chunks": "is stored in pieces of more than 64 MB",
+            "shape": "holds uint8 of shape (1048576, 1048576, 3)",
+        }[way] in said
 
     def test_keys_are_not_evaluated(self, h5: Path, tmp_path: Path) -> None:
         import h5py

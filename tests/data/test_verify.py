@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,20 @@ def faults(folder: Path, **options: bool) -> list[str]:
     assert verify(folder, told.append, **options).faults == len(told)
     assert not [fault for fault in told if "\n" in fault]
     return told
+
+
+def in_json(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / name).read_bytes())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+
+    return damage
+
+
+def replace_by(path: Path, make: Callable[[Path], None]) -> None:
+    path.unlink()
+    make(path)
 
 
 def test_a_sound_dataset(rendered: Path) -> None:
@@ -52,7 +67,70 @@ def test_moves_extras_and_several_splits(tmp_path: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: missing; "),
         (
             lambda folder: (folder / "manifest.json").write_text("{"),
-            "manifest.json: not a manifest",
+            "manifest.json: not JSON: ",
+        ),
+        *(
+            (in_json("manifest.json", change), fault)
+            for change, fault in (
+                (lambda m: m["files"].pop("README.md"), "README.md: not in manifest.json"),
+                (lambda m: m["files"].pop("generate.json"), "generate.json: not in manifest.json"),
+                (lambda m: m["files"].pop(SHARD), f"{SHARD}: not in manifest.json"),
+                (lambda m: m["files"].update({"../x": {}}), "manifest.json: not a manifest: ../x"),
+                (
+                    lambda m: m["files"].update({"/dev/zero": {"bytes": 1, "sha256": ""}}),
+                    "manifest.json: not a manifest: /dev/zero is no file of a dataset",
+                ),
+                (
+                    lambda m: m["files"].update({"data/\x1b[2J": {}}),
+                    "manifest.json: not a manifest: data/\\x1b[2J is no file of a dataset",
+                ),
+                (
+                    lambda m: m["files"][SHARD].update(rows="6"),
+                    f"manifest.json: not a manifest: rows of {SHARD} is '6'",
+                ),
+                (
+                    lambda m: m["files"].update({SHARD: None}),
+                    f"manifest.json: not a manifest: of {SHARD} give bytes, rows, sha256",
+                ),
+                (lambda m: m.update(files=[]), "manifest.json: not a manifest: give settings and"),
+                (
+                    lambda m: m["settings"]["splits"]["train"].update(seed=4),
+                    "manifest.json: its settings have another splits than generate.json",
+                ),
+                (lambda m: m.update(settings={}), "manifest.json: its settings have another"),
+            )
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text("[" * 9999),
+            "manifest.json: not JSON",
+        ),
+        *(
+            (in_json("generate.json", change), fault)
+            for change, fault in (
+                (
+                    lambda g: g["splits"]["train"].update(samples="5"),
+                    "generate.json: train: samples 5: give a whole number",
+                ),
+                (
+                    lambda g: g["splits"]["train"].update(samples=10**9),
+                    "generate.json: train: samples 1000000000: give at most",
+                ),
+                (lambda g: g["splits"]["train"].update(samples=6), "split train: rows are missing"),
+                (lambda g: g["splits"].update(test={"samples": 1}), "split test: no shard of it"),
+                (lambda g: g.update(splits=7), "generate.json: splits: give a mapping"),
+            )
+        ),
+        (lambda folder: replace_by(folder / "README.md", os.mkfifo), "README.md: Not a plain file"),
+        (
+            lambda folder: replace_by(folder / "README.md", lambda p: p.symlink_to("/dev/zero")),
+            "README.md: is a link that leads out of the dataset",
+        ),
+        (lambda folder: (folder / "data" / "notes.txt").write_text(""), "data/notes.txt: not in"),
+        (
+            lambda folder: shutil.move(
+                folder / SHARD, folder / "data" / "train-00001-of-00004.parquet"
+            ),
+            "split train: train-00001-of-00004.parquet is not shard 1 of 3",
         ),
         (lambda folder: (folder / "README.md").unlink(), "README.md: No such file or directory"),
         (lambda folder: (folder / "README.md").write_text("mine"), "README.md: bytes 4, not "),
@@ -74,7 +152,8 @@ def test_a_missing_shard(copy: Path) -> None:
     (copy / SHARD).unlink()
     told = faults(copy, pictures=False)
     assert told[0] == f"{SHARD}: No such file or directory"
-    assert "row 1 (000004-center): the id of this row must be 000002-center" in told[1]
+    assert told[1] == "split train: 2 of 3 shards"
+    assert "row 1 (000004-center): the id of this row must be 000002-center" in told[2]
     assert told[-1] == "split train: rows are missing, from id 000003-center on"
 
 
@@ -113,7 +192,7 @@ def move_onto_the_next(objects: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("column", "change", "fault"),
     [
-        ("id", lambda _: "000002-left", "another row has this id"),
+        ("id", lambda _: "000002-left", "its id is that of another row too"),
         ("id", lambda _: "000009-right", "the id of this row must be 000002-right"),
         ("view", lambda _: "left", "the view is left"),
         ("view", lambda _: "below", "view 'below' is not one of center, left, right"),
@@ -144,12 +223,12 @@ def move_onto_the_next(objects: list[dict[str, Any]]) -> None:
         (
             "images",
             lambda images: [images[0], {"bytes": images[1]["bytes"][:200], "path": None}],
-            "images: the final one does not decode: ",
+            "images: the final one is cut off",
         ),
         (
             "images",
             lambda images: [{"bytes": None, "path": "a.png"}, images[1]],
-            "images: the initial one does not decode: ",
+            "images: the initial one is not in the file",
         ),
     ],
 )
@@ -169,6 +248,7 @@ def test_other_makers_ids_only_have_to_differ(copy: Path) -> None:
     rows = [row for path in sorted(copy.glob("data/*")) for row in pq.read_table(path).to_pylist()]
     shutil.rmtree(copy / "data")
     (copy / "data").mkdir()
+    (copy / "generate.json").unlink()
     rows = [row | {"id": "x" + row["id"]} for row in rows]
     (copy / "data" / "test-00000-of-00001.parquet").write_bytes(to_parquet(rows[::2]))
     write_manifest(copy)
@@ -176,7 +256,7 @@ def test_other_makers_ids_only_have_to_differ(copy: Path) -> None:
     (copy / "data" / "test-00000-of-00001.parquet").write_bytes(to_parquet([*rows[:2], rows[0]]))
     write_manifest(copy)
     (fault,) = faults(copy)
-    assert fault.endswith("row 3 (x000000-center): another row has this id")
+    assert fault.endswith("row 3 (x000000-center): its id is that of another row too")
 
 
 def test_no_dataset(tmp_path: Path) -> None:

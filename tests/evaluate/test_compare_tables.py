@@ -14,6 +14,7 @@ from star_r1.evaluate.compare_tables import print_comparison, to_text
 from star_r1.evaluate.paired import Paired
 from star_r1.evaluate.runs import Evaluation
 from star_r1.metrics import ALL_METRICS, GROUPS, METRICS
+from star_r1.texts import sheet_cell
 
 HOSTILE = "a_b & 50% {x} |\x1b[31m\nred [bold]"
 
@@ -129,7 +130,7 @@ def test_csv_has_a_line_for_each_estimate(comparison: Comparison) -> None:
         row
         for row in rows
         if (row["kind"], row["line"], row["metric"], row["group"])
-        == ("difference", HOSTILE, "tacc", "ood")
+        == ("difference", sheet_cell(HOSTILE), "tacc", "ood")
     )
     found = comparison.differences[HOSTILE]["ood"]["tacc"]
     assert found is not None
@@ -149,7 +150,11 @@ def test_json_says_what_csv_says_and_where_it_is_from(comparison: Comparison) ->
     record = json.loads(to_text(comparison, "json"))
     rows = list(csv.DictReader(io.StringIO(to_text(comparison, "csv"))))
     assert [
-        {key: str(value) for key, value in estimate.items()} for estimate in record["estimates"]
+        {
+            key: sheet_cell(value) if isinstance(value, str) else str(value)
+            for key, value in x.items()
+        }
+        for x in record["estimates"]
     ] == [
         {key: value for key, value in row.items() if value or key in estimate}
         for row, estimate in zip(rows, record["estimates"], strict=True)

@@ -41,9 +41,6 @@ def change(data_folder: Path, tmp_path: Path) -> Callable[[Callable[[Any], Any]]
         (lambda row: row["images"].pop(), "has 1 pictures, not two"),
         (lambda row: row.update(images=None), "has no pictures, not two"),
         (lambda row: row["images"][1].update(bytes=b"text"), "picture is neither PNG nor JPEG"),
-        (lambda row: row.update(prompt=None), "no places for two pictures"),
-        (lambda row: row["prompt"][1].update(content=None), "no places for two pictures"),
-        (lambda row: row["prompt"][1]["content"].pop(0), "no places for two pictures"),
     ],
 )
 def test_a_damaged_row_is_named(

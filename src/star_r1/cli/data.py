@@ -75,7 +75,7 @@ def generate(
     split: Annotated[
         str | None, typer.Option(help="Name of the split.", show_default="train")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)] = 1,
+    workers: Workers = 1,
     shard: Annotated[
         str,
         typer.Option(help="i/n makes the i-th of n parts, such as 2/8; no effect on the bytes."),
@@ -269,11 +269,12 @@ def _part(text: str) -> tuple[int, int]:
 def _print_counts(splits: "Mapping[str, Counts]") -> None:
     """How the rows are spread, one line a count."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     for split, counts in splits.items():
-        console.print(f"[bold]{split}[/bold]  {counts.samples} samples, {counts.rows} rows")
+        console.print(f"[bold]{escape(split)}[/bold]  {counts.samples} samples, {counts.rows} rows")
         for title, table in counts.tables().items():
             if table:
                 line = "  ".join(f"{key} {n}" for key, n in table.items())
-                console.print(f"[dim]{title}:[/dim] {line}", highlight=False)
+                console.print(f"[dim]{title}:[/dim] {escape(line)}", highlight=False)

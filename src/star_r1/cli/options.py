@@ -13,4 +13,4 @@ PASS_ON: Final[dict[str, Any]] = {
 
 Data = Annotated[Path, typer.Option("--data", help="Dataset folder, or FOLDER/SPLIT.")]
 Seed = Annotated[int, typer.Option(help="0 or greater.", min=0)]
-Workers = Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1)]
+Workers = Annotated[int, typer.Option(help="Processes; no effect on the bytes.", min=1, max=1024)]

@@ -1,7 +1,7 @@
 """Sampler + renderer -> parquet shards, in parallel, resumable, the same bytes every time."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ from star_r1.data.dataset import count_rows, read_columns
 from star_r1.data.manifest import MANIFEST, write_manifest
 from star_r1.data.settings import Settings, to_json, versions
 from star_r1.data.shards import Row, to_parquet
-from star_r1.data.workers import Crew, open_crew
+from star_r1.data.workers import Crew, check_workers, open_crew
 from star_r1.errors import UserError
-from star_r1.files import leftovers, write_atomic
+from star_r1.files import leftovers, read_regular, write_atomic
 from star_r1.progress import progress
 from star_r1.tvr.rules import SceneRules
 from star_r1.tvr.vocabulary import REFERENCE_SIZE, VIEWS, Vocabulary
@@ -23,6 +23,8 @@ from star_r1.tvr.vocabulary import REFERENCE_SIZE, VIEWS, Vocabulary
 SETTINGS: Final = "generate.json"
 """What a dataset is made from: the first file of its folder, and a config of ``generate``."""
 CARD: Final = "README.md"
+MAX_SETTINGS: Final = 1 << 20
+"""Bytes of ``generate.json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,7 @@ def build(
         UserError: a value out of range, ``out`` holds something else, cannot be written or is on
             a full disk, the renderer is not installed, a worker died, the cluster is not there.
     """
-    if workers < 1:
-        raise UserError(f"workers {workers}: give 1 or a greater number")
+    check_workers(workers)
     if ray is not None and workers > 1:
         raise UserError(f"workers {workers}: with --ray the cluster says how many; leave it out")
     if not 1 <= part[0] <= part[1]:
@@ -135,8 +136,7 @@ def build(
         for name, indices in settings.shards.items()
     ]
     mine = plan[part[0] - 1 :: part[1]]
-    for shard in mine:
-        _clean(out / shard.path)
+    _clean(out / "data", {shard.path.name for shard in mine})
     missing = [shard for shard in mine if not shard.whole(out)]
     to_do = sum(len(shard.indices) for shard in missing)
     if missing:
@@ -145,17 +145,17 @@ def build(
     absent = sum(not shard.whole(out) for shard in plan)
     if not absent:
         if part == (1, 1):  # another part may be writing these just now
-            _clean(out / CARD, out / MANIFEST, out / SETTINGS)
+            _clean(out, (CARD, MANIFEST, SETTINGS))
         if missing or not (out / CARD).exists() or not (out / MANIFEST).exists():
             _describe(out, splits)
     return Built(to_do, absent)
 
 
-def _clean(*paths: Path) -> None:
-    """Remove what writers of these files left that were killed."""
-    for path in paths:
-        for leftover in leftovers(path):
-            leftover.unlink(missing_ok=True)
+def _clean(folder: Path, names: Collection[str]) -> None:
+    """Remove what writers of these files of a folder left that were killed."""
+    for old in folder.glob(".*.tmp"):
+        if old.name[1:].rsplit(".", 2)[0] in names:
+            old.unlink(missing_ok=True)
 
 
 def _check_versions(out: Path, begun: dict[str, str], now: dict[str, str]) -> None:
@@ -267,7 +267,7 @@ def _claim(out: Path, splits: Sequence[Settings]) -> dict[str, str]:
     """
     path, text = out / SETTINGS, to_json(splits)
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_SETTINGS)
     except (FileNotFoundError, NotADirectoryError):
         # Another part may be writing its settings just now, or was killed at it.
         if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*leftovers(path)}):
@@ -280,7 +280,7 @@ def _claim(out: Path, splits: Sequence[Settings]) -> dict[str, str]:
         found = json.loads(data)
         there = {name: dict(options) for name, options in found["splits"].items()}
         made_with = dict(found["made_with"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(
             f"{path}: not the JSON that 'star-r1 generate' writes; name another folder"
         ) from None

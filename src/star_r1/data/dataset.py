@@ -16,11 +16,11 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from star_r1.data.names import Ids, name_fault
-from star_r1.data.pictures import read_pair
+from star_r1.data.pictures import PAIR, read_pair
 from star_r1.errors import UserError
 from star_r1.files import leads_out, open_regular
 from star_r1.texts import harmless
-from star_r1.tvr.change import Change
+from star_r1.tvr.change import Change, replay
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
 from star_r1.tvr.vocabulary import Vocabulary, camera_position
@@ -65,6 +65,11 @@ SCORED_COLUMNS: Final = tuple(column for column in SAMPLE_COLUMNS if column != "
 
 LONGEST_TEXT: Final = 1 << 16
 """Bytes of a column of text; ours take some 3,000, a rig with all views 25,000."""
+
+ROLES: Final = ("system", "user", "assistant")
+"""Of the messages of a prompt."""
+_SPECIAL: Final = re.compile(r"<\|[a-z_]{1,40}\|>|<image>", re.ASCII)
+"""Tokens of chat templates, and the place of a picture in the data of other trainers."""
 
 _BATCH_ROWS: Final = 1024
 """Read at a time: the files of other makers may hold any number of rows."""
@@ -155,10 +160,11 @@ def row_to_sample(row: Mapping[str, Any], with_rig: bool = True) -> Sample:
 @lru_cache(maxsize=4)
 def _read_scene(initial: str, changes: str, vocabulary: str) -> tuple[Scene, tuple[Change, ...]]:
     known = Vocabulary.from_json(vocabulary)
-    return (
-        Scene.from_json(initial, known),
-        tuple(Change.from_dict(raw, known) for raw in json.loads(changes)),
-    )
+    scene = Scene.from_json(initial, known)
+    found = tuple(Change.from_dict(raw, known) for raw in json.loads(changes))
+    if "position" in known.attributes:
+        replay(scene, found)  # no move leaves the table
+    return scene, found
 
 
 @lru_cache(maxsize=4)
@@ -217,7 +223,7 @@ def _batches(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[pa.Recor
     for path in paths:
         number = 0
         try:
-            with _open(path) as file:
+            with open_shard(path) as file:
                 _check_schema(path, file.schema_arrow)
                 for batch in file.iter_batches(
                     _BATCH_ROWS, columns=list(columns), use_threads=False
@@ -225,7 +231,7 @@ def _batches(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[pa.Recor
                     batch.validate(full=True)  # offsets, and that text is UTF-8
                     if fault := _fault(batch, ids):
                         place, what = fault
-                        raise UserError(f"{path}: row {number + place + 1}: {what}")
+                        raise UserError(f"{path}: row {number + place + 1}{what}")
                     number += len(batch)
                     yield batch
         except (OSError, pa.ArrowException) as error:
@@ -234,20 +240,48 @@ def _batches(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[pa.Recor
 
 def _fault(batch: pa.RecordBatch, ids: Ids) -> tuple[int, str] | None:
     """The first thing wrong with the rows of a batch: place, what."""
+    names = batch["id"].to_pylist() if "id" in batch.schema.names else None
+    if names and (found := ids.first_fault(names)):
+        place, id, what = found
+        return place, f": id {harmless(repr(id), 80)} {what}; give each row a name of its own"
     for name in batch.schema.names:
         column = batch[name]
+        faults: Iterable[str] = ()
         if pa.types.is_string(column.type):
-            long = pc.greater(pc.binary_length(column), LONGEST_TEXT)
-            if (place := pc.index(long, True).as_py()) >= 0:
-                return place, f"column {name!r} is longer than {LONGEST_TEXT >> 10} KB"
-        if name == "view":
-            for place, view in enumerate(column.to_pylist()):
-                if what := _view_fault(view):
-                    return place, what
-    if "id" in batch.schema.names and (found := ids.first_fault(batch["id"].to_pylist())):
-        place, id, what = found
-        return place, f"id {harmless(repr(id), 80)} {what}; give each row a name of its own"
+            lengths = pc.binary_length(column)
+            if (pc.max(lengths).as_py() or 0) > LONGEST_TEXT:
+                long = f"is longer than {LONGEST_TEXT >> 10} KB"
+                faults = (long if (n or 0) > LONGEST_TEXT else "" for n in lengths.to_pylist())
+        if name == "view" and not faults:
+            faults = map(_view_fault, column.to_pylist())
+        elif name == "prompt":
+            faults = map(prompt_fault, column.to_pylist())
+        for place, what in enumerate(faults):
+            if what:
+                row = f" ({names[place]!r})" if names else ""
+                return place, f"{row}: column {name!r} {what}"
     return None
+
+
+def prompt_fault(prompt: Any) -> str:
+    """Why messages cannot be shown to a model with the pictures of their row; empty if they can.
+
+    >>> prompt_fault([{"role": "user", "content": [{"type": "text", "text": "What changed?"}]}])
+    'has places for 0 pictures, not two'
+    """
+    pictures = 0
+    for message in prompt or ():
+        if not message or message["role"] not in ROLES:
+            return f"has a message that is of none of {', '.join(ROLES)}"
+        for part in message["content"] or ():
+            kind, text = (part["type"], part["text"]) if part else (None, None)
+            if kind == "image":
+                pictures += 1
+            elif kind != "text" or not isinstance(text, str) or len(text) > LONGEST_TEXT:
+                return "has a part that is neither a picture nor text"
+            elif special := _SPECIAL.search(text):
+                return f"holds {special[0]!r}, which models take for something else than text"
+    return "" if pictures == len(PAIR) else f"has places for {pictures} pictures, not two"
 
 
 @lru_cache(maxsize=512)
@@ -328,7 +362,7 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
 def count_rows(path: Path) -> int | None:
     """The rows of a parquet file, None where it is none or was cut off."""
     try:
-        with _open(path) as file:
+        with open_shard(path) as file:
             rows: int = file.metadata.num_rows
     except (UserError, OSError, pa.ArrowException):
         return None
@@ -338,15 +372,20 @@ def count_rows(path: Path) -> int | None:
 def check_file(path: Path) -> None:
     """Raise a UserError unless ``path`` is a whole parquet file with all of ``FEATURES``."""
     try:
-        with _open(path) as file:
+        with open_shard(path) as file:
             schema = file.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, error) from None
     _check_schema(path, schema)
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    """Open a shard: a plain file that lies in the dataset."""
+def open_shard(path: Path) -> pq.ParquetFile:
+    """Open a shard: a plain file that lies in the dataset.
+
+    Raises:
+        UserError: it is a link to a file elsewhere.
+        OSError, pyarrow.ArrowException: it is damaged or no parquet file.
+    """
     if leads_out(path, path.parent.parent):
         raise UserError(
             f"{path}: is a link that leads out of the dataset; name the folder where the files lie"
@@ -369,7 +408,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
 
 def _read(path: Path) -> pa.Table:
     try:
-        with _open(path) as file:
+        with open_shard(path) as file:
             table = file.read()
             table.validate(full=True)
             return table

@@ -11,11 +11,13 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 from star_r1.data.dataset import FEATURES, count_rows, read_columns, row_to_sample, shards
 from star_r1.data.intake import claim
-from star_r1.data.manifest import describe
+from star_r1.data.manifest import read_manifest, sha256
+from star_r1.data.names import sample_name
+from star_r1.data.pictures import MAX_BYTES, check_pictures, plain_files
 from star_r1.data.reason_rft import to_calls, to_tuples
 from star_r1.data.trance_format import CAMERAS, image_name, to_entry
 from star_r1.errors import UserError
-from star_r1.files import growing, write_atomic
+from star_r1.files import growing, leads_out, read_regular, write_atomic
 from star_r1.progress import progress
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import UNKNOWN_RIG
@@ -25,6 +27,8 @@ Group: TypeAlias = "list[tuple[dict[str, Any], Sample]]"
 """All rows of one sample, one a view, each with what it says."""
 
 _SETTINGS: Final = "export.json"
+_MAX_CARD: Final = 1 << 20
+"""Bytes of the card of a dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,9 @@ def _write_trance(out: Path, stack: ExitStack) -> Callable[[Group], None]:
         if first["pixels"] == "{}":
             full.discard()  # an import without cameras, lamps and rotations
         full.write(json.dumps(to_entry(index, sample, views, True)) + "\n")
-        save(out / "image" / image_name(index), first["images"][0])
         for row, seen in group:
-            save(out / "image" / image_name(index, seen.view), row["images"][1])
+            names = (image_name(index), image_name(index, seen.view))
+            save_pair(row, [out / "image" / name for name in names])
 
     return put
 
@@ -143,8 +147,7 @@ def _write_reason_rft(out: Path, stack: ExitStack) -> Callable[[Group], None]:
                 "type": sample.view,
             }
             file.write(next(separator) + json.dumps(line))
-            for name, image in zip(names, row["images"], strict=True):
-                save(out / "image" / name, image)
+            save_pair(row, [out / "image" / name for name in names])
 
     return put
 
@@ -154,19 +157,19 @@ def _write_jsonl(out: Path, stack: ExitStack) -> Callable[[Group], None]:
 
     def put(group: Group) -> None:
         for row, sample in group:
-            name = sample.id.rpartition("-")[0]
-            images = [f"image/{name}-initial.png", f"image/{sample.id}.png"]
+            images = picture_names(sample.id, "image")
             line = {
                 "id": sample.id,
                 "images": images,
                 "messages": as_texts(row["prompt"]),
                 "solution": row["answer"],
                 "view": sample.view,
-                **{name: json.loads(row[name]) for name in ("initial", "final", "changes")},
+                "initial": json.loads(row["initial"]),
+                "final": json.loads(sample.final.to_json()),
+                "changes": json.loads(row["changes"]),
             }
             file.write(json.dumps(line) + "\n")
-            for path, image in zip(images, row["images"], strict=True):
-                save(out / path, image)
+            save_pair(row, [out / path for path in images])
 
     return put
 
@@ -187,11 +190,9 @@ def _groups(data: Path) -> Iterator[Group]:
     """The rows of each sample, which follow each other."""
     seen = set()
     rows = ((row, row_to_sample(row)) for row in read_columns(data, list(FEATURES)))
-    for name, group in itertools.groupby(rows, lambda item: item[1].id.rpartition("-")[0]):
+    for name, group in itertools.groupby(rows, lambda item: sample_name(item[1].id)):
         members = list(group)
-        if name in seen or any(
-            row["images"][0] != members[0][0]["images"][0] for row, _ in members[1:]
-        ):
+        if name in seen or len({check_pictures(row)[0] for row, _ in members}) > 1:
             raise UserError(
                 f"{data}: the rows of sample {name} are not together, or differ in their initial "
                 "picture; export a dataset that star-r1 wrote"
@@ -201,17 +202,45 @@ def _groups(data: Path) -> Iterator[Group]:
 
 
 def _number(sample: Sample) -> int:
-    name = sample.id.rpartition("-")[0]
+    name = sample_name(sample.id)
     if not (name.isascii() and name.isdigit() and len(name) <= 9):
         raise UserError(f"row {sample.id}: this format needs ids that begin with a number")
     return int(name)
 
 
-def save(path: Path, image: Mapping[str, Any]) -> None:
-    """Write a value of a column of pictures as a file, unless it is there."""
-    # What an interrupted export has written is whole, and of the same dataset.
-    if not path.exists():
-        write_atomic(path, image["bytes"])
+def picture_names(id: str, folder: str) -> list[str]:
+    """Where the two pictures of a row go: the initial one is that of all views of its sample.
+
+    >>> picture_names("000012-left", "image")
+    ['image/000012-initial.png', 'image/000012-left.png']
+    """
+    return [f"{folder}/{sample_name(id)}-initial.png", f"{folder}/{id}.png"]
+
+
+def save_pair(row: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    """Write the two pictures of a row as files, unless they are there.
+
+    Raises:
+        UserError: a picture cannot be used, or its file is that of another one.
+    """
+    for path, (content, _) in zip(paths, plain_files(row), strict=True):
+        _save(path, content, row["id"])
+
+
+def _save(path: Path, content: bytes, id: str) -> None:
+    try:
+        # What an interrupted export has written is whole, and of the same dataset.
+        there = read_regular(path, MAX_BYTES)
+    except FileNotFoundError:
+        write_atomic(path, content)
+        return
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name another folder") from None
+    if there != content:
+        raise UserError(
+            f"row {id!r}: its picture {path.name} is there already and another one; give "
+            "the rows ids of the form NUMBER-VIEW, and one initial picture to a number"
+        )
 
 
 class _Discarded(Exception):
@@ -248,18 +277,24 @@ def fingerprint(data: Path) -> str:
     """SHA-256 of the shards of a dataset; its manifest knows theirs."""
     paths = shards(data)
     try:
-        manifest = json.loads((paths[0].parent.parent / "manifest.json").read_bytes())
-        hashes = [manifest["files"][f"data/{path.name}"]["sha256"] for path in paths]
-    except (OSError, ValueError, KeyError, TypeError):  # unfinished, or from elsewhere
-        hashes = [describe(path)["sha256"] for path in paths]
+        files = read_manifest(paths[0].parent.parent).files
+        hashes = [files[f"data/{path.name}"]["sha256"] for path in paths]
+    except (OSError, UserError, KeyError):  # unfinished, or from elsewhere
+        hashes = [sha256(path) for path in paths]
     return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
 
 
 def write_readme(out: Path, about: str, data: Path) -> None:
     """Say in ``out/README.md`` what the files are, and of which dataset: its card is taken over."""
-    card = data / "README.md"
-    source = card.read_text(encoding="utf-8") if card.is_file() else ""
-    write_atomic(out / "README.md", f"{about}\n{_ORIGIN}{_body(source)}")
+    write_atomic(out / "README.md", f"{about}\n{_ORIGIN}{_body(_card(data))}")
+
+
+def _card(data: Path) -> str:
+    path = data / "README.md"
+    try:
+        return "" if leads_out(path, data) else read_regular(path, _MAX_CARD).decode()
+    except (OSError, ValueError):  # there need not be one
+        return ""
 
 
 def _body(card: str) -> str:

@@ -10,9 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
 
-from star_r1.data.dataset import FEATURES, count_rows, read_columns, shards
-from star_r1.data.export import Exported, as_texts, fingerprint, save, write_readme
+from star_r1.data.dataset import FEATURES, count_rows, read_columns, row_to_sample, shards
+from star_r1.data.export import (
+    Exported,
+    as_texts,
+    fingerprint,
+    picture_names,
+    save_pair,
+    write_readme,
+)
 from star_r1.data.intake import claim
+from star_r1.data.pictures import plain_files
 from star_r1.errors import UserError
 from star_r1.files import growing, write_atomic
 from star_r1.progress import progress
@@ -108,13 +116,19 @@ def export_engine(
 
 
 def read_rows(data: Path, views: Sequence[str] | None, ids: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows with one of ``views``, whose ids are appended to ``ids``."""
+    """The rows with one of ``views``, whose ids are appended to ``ids``; pictures for any program.
+
+    Raises:
+        UserError: a row is none, or its pictures cannot be used.
+    """
     total = sum(count_rows(path) or 0 for path in shards(data))
     with progress("Exporting", total, unit="rows") as advance:
         for row in read_columns(data, list(FEATURES)):
             if not views or row["view"] in views:
                 ids.append(row["id"])
-                yield row
+                row_to_sample(row)  # else the reward would meet what is wrong with it
+                files = [content for content, _ in plain_files(row)]
+                yield row | {"images": [{"bytes": content, "path": None} for content in files]}
             advance(1)
     if not ids:
         raise UserError(f"{data}: no row has one of the views {','.join(views or ())}")
@@ -153,8 +167,7 @@ def _write_easyr1(out: Path, split: str, rows: Rows) -> None:
 def _write_ms_swift(out: Path, split: str, rows: Rows) -> None:
     with growing(out / f"{split}.jsonl") as file:
         for row in rows:
-            names = [row["id"].rpartition("-")[0] + "-initial", row["id"]]
-            images = [f"image/{split}/{name}.png" for name in names]
+            images = picture_names(row["id"], f"image/{split}")
             line = {
                 "id": row["id"],
                 "messages": as_texts(row["prompt"]),
@@ -162,8 +175,7 @@ def _write_ms_swift(out: Path, split: str, rows: Rows) -> None:
                 "ground_truth": pack(row),
             }
             file.write(json.dumps(line).encode() + b"\n")
-            for path, image in zip(images, row["images"], strict=True):
-                save(out / path, image)
+            save_pair(row, [out / path for path in images])
 
 
 def write_parquet(

@@ -1,11 +1,10 @@
 """A finished dataset folder -> a dataset repository on the Hugging Face Hub, on demand only."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from star_r1.data.manifest import MANIFEST
+from star_r1.data.manifest import MANIFEST, read_manifest
 from star_r1.errors import UserError
 
 
@@ -41,7 +40,7 @@ def push(folder: Path, repo: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    files = json.loads((folder / MANIFEST).read_bytes())["files"]
+    files = read_manifest(folder).files
     with explained(repo):
         commit = HfApi().upload_folder(
             repo_id=repo,

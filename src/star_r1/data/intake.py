@@ -1,7 +1,6 @@
 """Other people's samples -> a dataset folder: each one checked, faults listed, resumable."""
 
 import functools
-import io
 import json
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -11,29 +10,29 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from star_r1.data.card import Origin, write_card
 from star_r1.data.counts import COUNTED, count
 from star_r1.data.dataset import count_rows, read_columns
 from star_r1.data.manifest import write_manifest
+from star_r1.data.names import MOST_SHARDS
+from star_r1.data.pictures import PNG_START, Unusable, check_sums, decode, read_header
 from star_r1.data.shards import Row, encode_png, to_parquet
 from star_r1.data.workers import open_pool, stopped
 from star_r1.errors import UserError
-from star_r1.files import leftovers, write_atomic
+from star_r1.files import leftovers, read_regular, write_atomic
 from star_r1.progress import progress
+from star_r1.texts import harmless
 
 SHARD_SAMPLES: Final = 256
 """Samples in one file: an interrupted import loses at most as many a worker."""
 SHOWN_FAULTS: Final = 20
 """Faults that are printed; all of them are in ``faults.jsonl``."""
-MAX_SIDE: Final = 4096
-"""Pixels of a picture's width and height."""
 MAX_TEXT: Final = 1 << 20
 """Bytes of one sample as JSON; TRANCE's take some 3,000."""
 
-_PNG_START: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_LONGEST_NAME: Final = 1024
+"""Characters of the name of a picture, folders included."""
 _SETTINGS: Final = "import.json"
 _FAULTS: Final = "faults.jsonl"
 
@@ -163,6 +162,11 @@ def take_in(out: Path, intake: Intake, origin: Origin, skip: bool, workers: int 
     if not intake.places:
         _report(out, faults)
         raise UserError(f"no sample is left to import; see {out / _FAULTS}")
+    if len(intake.shards) > MOST_SHARDS:
+        raise UserError(
+            f"{len(intake.places)} samples: at most {MOST_SHARDS * SHARD_SAMPLES} make one split; "
+            "import them in parts"
+        )
     for old in (out / "data").glob(".*.tmp"):  # of an import that was killed
         old.unlink(missing_ok=True)
     missing = {
@@ -210,25 +214,16 @@ def read_picture(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
     ...
     star_r1.data.intake.Flaw: a.png: is cut off
     """
-    if data.startswith(_PNG_START) and not data.endswith(_PNG_END):
-        raise Flaw(name, "is cut off")
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if max(image.size) > MAX_SIDE:
-                raise Flaw(name, f"is {_size(image.size)}; the limit is {MAX_SIDE}x{MAX_SIDE}")
-            if image.mode not in ("RGB", "RGBA"):
-                raise Flaw(name, f"has mode {image.mode}, not RGB or RGBA")
-            image.verify()  # the checksums; it leaves the image unusable
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            image.load()
-            if image.mode == "RGBA":  # as TRANCE's own loader: the color that is there, no alpha
-                data = encode_png(np.asarray(image.convert("RGB")))
-            return data, image.size
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        what = f"is damaged ({' '.join(str(error).split())})"
-        if isinstance(error, UnidentifiedImageError):
-            what = "is no PNG file, or its start is damaged"
-        raise Flaw(name, what) from None
+        if not data.startswith(PNG_START):
+            raise Unusable("is no PNG file, or its start is damaged")
+        header = read_header(data, ("RGB", "RGBA"))
+        check_sums(data)
+        picture = decode(data)
+    except Unusable as fault:
+        raise Flaw(name, str(fault)) from None
+    # As TRANCE's own loader: the color that is there, no alpha.
+    return data if header.plain else encode_png(np.asarray(picture)), picture.size
 
 
 def equal_sizes(pictures: Mapping[str, tuple[bytes, tuple[int, int]]]) -> None:
@@ -253,11 +248,12 @@ def check_name(name: Any, field: str) -> str:
     >>> check_name("train/a.png", "image[0]")
     'train/a.png'
     """
-    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+    known = isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME
+    if not known or "\\" in name:
         raise Flaw(field, f"{short(name)} is not the name of a picture")
     if name.startswith("/") or ".." in name.split("/"):
         raise Flaw(field, f"{short(name)} leads out of the folder of the pictures")
-    return name
+    return str(name)
 
 
 def parse(text: bytes) -> Any:
@@ -274,8 +270,10 @@ def parse(text: bytes) -> Any:
 
 def short(value: Any) -> str:
     """A value as a message shows it: JSON, cut where it is long."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    try:
+        return harmless(json.dumps(value), 60)
+    except RecursionError:
+        return "what is nested too deeply"
 
 
 def claim(path: Path, settings: Mapping[str, Any], noun: str, begun: bool) -> None:
@@ -293,14 +291,14 @@ def claim(path: Path, settings: Mapping[str, Any], noun: str, begun: bool) -> No
     out = path.parent
     text = json.dumps(settings, indent=1) + "\n"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_regular(path, MAX_TEXT))
     except (FileNotFoundError, NotADirectoryError):
         if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*leftovers(path)}):
             raise UserError(
                 f"{out}: exists and is no {noun} of star-r1; name a new or an empty folder"
             ) from None
         found = None
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         raise UserError(
             f"{path}: not the JSON that 'star-r1 {noun}' writes; name another folder"
         ) from None
@@ -334,7 +332,7 @@ def _report(out: Path, faults: Sequence[Fault]) -> None:
         return
     write_atomic(path, "".join(json.dumps(asdict(fault)) + "\n" for fault in faults))
     for fault in faults[:SHOWN_FAULTS]:
-        print(fault, file=sys.stderr)
+        print(harmless(str(fault), 1000), file=sys.stderr)
     if len(faults) > SHOWN_FAULTS:
         print(f"... and {len(faults) - SHOWN_FAULTS} more in {path}", file=sys.stderr)
 

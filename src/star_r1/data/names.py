@@ -41,6 +41,15 @@ def name_fault(name: Any) -> str:
     return ""
 
 
+def sample_name(id: str) -> str:
+    """What the ids of all views of a sample have in common.
+
+    >>> sample_name("000012-left"), sample_name("alone")
+    ('000012', 'alone')
+    """
+    return id.rpartition("-")[0] or id
+
+
 class Ids:
     """The ids of a dataset so far: each a name, none twice."""
 

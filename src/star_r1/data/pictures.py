@@ -30,10 +30,10 @@ PAIR: Final = ("initial", "final")
 T = TypeVar("T")
 
 _FORMATS: Final = ("PNG", "JPEG")
-_PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_TURNED: Final = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
-"""Where a PNG file says how it is to be turned, it has one of these."""
+_TURNS: Final = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Texts of a PNG file that may say how it is to be turned, as its chunk ``eXIf`` may."""
 _ORIENTATION: Final = 0x0112
 
 
@@ -73,10 +73,7 @@ def read_header(content: Any, modes: tuple[str, ...] = MODES) -> Header:
     star_r1.data.pictures.Unusable: is cut off
     """
     with _open(content, modes) as image:
-        if image.format == "PNG":
-            turned = any(mark in content for mark in _TURNED)
-        else:
-            turned = _orientation(image) != 1
+        turned = _may_turn(content) if image.format == "PNG" else _orientation(image) != 1
         return Header(str(image.format).lower(), image.mode, image.mode == "RGB" and not turned)
 
 
@@ -127,6 +124,19 @@ def open_picture(content: Any, modes: tuple[str, ...]) -> Image.Image:
             raise Unusable(f"is damaged ({_words(error)})") from None
 
 
+def check_sums(content: bytes) -> None:
+    """Compare all checksums of a PNG file; decoding looks at those of the pixels alone.
+
+    Raises:
+        Unusable: as ``read_header``, or one of them is another.
+    """
+    with _open(content, MODES) as image:
+        try:
+            image.verify()
+        except Exception as error:  # whatever Pillow met in there
+            raise Unusable(f"is damaged ({_words(error)})") from None
+
+
 def _open(content: Any, modes: tuple[str, ...]) -> Image.Image:
     """A picture that is not decoded yet, within all limits."""
     if not isinstance(content, bytes):
@@ -135,7 +145,7 @@ def _open(content: Any, modes: tuple[str, ...]) -> Image.Image:
         raise Unusable("has no bytes")
     if len(content) > MAX_BYTES:
         raise Unusable(f"is a file of more than {MAX_BYTES >> 20} MB")
-    if content.startswith(_PNG_START) and not content.endswith(_PNG_END):
+    if content.startswith(PNG_START) and not content.endswith(_PNG_END):
         raise Unusable("is cut off")
     try:
         with warnings.catch_warnings():
@@ -159,6 +169,17 @@ def _open(content: Any, modes: tuple[str, ...]) -> Image.Image:
     if image.mode not in modes:
         raise Unusable(f"has mode {image.mode}, not {' or '.join(modes)}")
     return image
+
+
+def _may_turn(png: bytes) -> bool:
+    """Whether a PNG file has a place that says how to turn it, before its pixels or after."""
+    at = len(PNG_START)
+    while at < len(png):
+        kind, start = png[at + 4 : at + 8], png[at + 8 : at + 40]
+        if kind == b"eXIf" or (kind in (b"tEXt", b"zTXt", b"iTXt") and start.startswith(_TURNS)):
+            return True
+        at += 12 + int.from_bytes(png[at : at + 4])
+    return False
 
 
 def _orientation(image: Image.Image) -> int:

@@ -20,11 +20,14 @@ from star_r1.data.intake import (
     short,
     take_in,
 )
+from star_r1.data.names import SPLIT, name_fault
 from star_r1.data.shards import Row, make_row
 from star_r1.data.trance_files import Files, find_json
 from star_r1.data.trance_format import net_changes
+from star_r1.data.workers import check_workers
 from star_r1.errors import UserError
 from star_r1.progress import progress
+from star_r1.texts import harmless
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import UNKNOWN_RIG, Object, Scene
@@ -227,8 +230,7 @@ class _Questions:
     files: Files
 
     def name(self, place: int) -> tuple[str, str]:
-        raw = parse(self.files.text(place))
-        return str(raw.get("id", "")), self.files.label
+        return _name(parse(self.files.text(place))), self.files.label
 
     def rows(self, place: int) -> list[Row]:
         question = read_question(parse(self.files.text(place)))
@@ -244,6 +246,12 @@ class _Questions:
         )
         initial, final = (pictures[name][0] for name in question.images)
         return [make_row(sample, (initial, final), {})]
+
+
+def _name(raw: Any) -> str:
+    """What a fault calls a row."""
+    id = raw.get("id", "") if isinstance(raw, dict) else ""
+    return harmless(str(id), 80) if isinstance(id, str | int) else ""
 
 
 def import_reason_rft(
@@ -273,9 +281,8 @@ def import_reason_rft(
         UserError: there is nothing to import, a file cannot be read, rows have faults and
             ``skip`` is not set, ``out`` holds something else or cannot be written.
     """
-    if workers < 1:
-        raise UserError(f"workers {workers}: give 1 or a greater number")
-    if not re.fullmatch(r"\w+", split, re.ASCII):
+    check_workers(workers)
+    if name_fault(split) or not SPLIT.fullmatch(split):
         raise UserError(f"split {split!r}: use letters, digits and _, such as train, test")
     files = find_json(source, images or source.parent / "image")
     places, faults, left_out = array("q"), [], 0
@@ -288,7 +295,7 @@ def import_reason_rft(
             name = ""
             try:
                 raw = parse(text)
-                name = str(raw.get("id", "")) if isinstance(raw, dict) else ""
+                name = _name(raw)
                 question = read_question(raw)
                 if question is None:
                     left_out += 1

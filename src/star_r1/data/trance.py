@@ -1,7 +1,6 @@
 """TRANCE as it is published -> our rows: its files read, every sample checked."""
 
 import hashlib
-import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Final
 
 from star_r1.data.card import Origin
 from star_r1.data.intake import Fault, Flaw, Imported, Intake, equal_sizes, parse, take_in
+from star_r1.data.names import SPLIT, name_fault
 from star_r1.data.shards import Row, make_row
 from star_r1.data.trance_files import Files, find_files
 from star_r1.data.trance_format import (
@@ -20,6 +20,7 @@ from star_r1.data.trance_format import (
     net_changes,
     read_entry,
 )
+from star_r1.data.workers import check_workers
 from star_r1.errors import UserError
 from star_r1.progress import progress
 from star_r1.render.visibility import count_pixels
@@ -295,11 +296,10 @@ def _check(
 ) -> Vocabulary:
     if not views or len(set(views)) < len(views) or set(views) - {*VIEWS}:
         raise UserError(f"views {','.join(views)!r}: name some of {','.join(VIEWS)}, each once")
-    if workers < 1:
-        raise UserError(f"workers {workers}: give 1 or a greater number")
+    check_workers(workers)
     if indices is not None and not 0 <= indices[0] <= indices[1] < MAX_INDEX:
         raise UserError(f"indices {indices[0]}-{indices[1]}: give the first and the last idx")
-    if not re.fullmatch(r"\w+", split, re.ASCII):
+    if name_fault(split) or not SPLIT.fullmatch(split):
         raise UserError(f"split {split!r}: use letters, digits and _, such as train, test")
     try:
         # The order of the attributes is that of TRANCE, whatever that of the flag.

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 
-from star_r1.data.intake import MAX_SIDE, MAX_TEXT, Flaw, read_picture
+from star_r1.data.intake import MAX_TEXT, Flaw, read_picture
+from star_r1.data.pictures import MAX_BYTES, MAX_RATIO, MAX_SIDE
 from star_r1.data.shards import encode_png
 from star_r1.errors import UserError
+from star_r1.files import leads_out, read_regular
 
 NAMES: Final = ("data_renderable.jsonl", "data.jsonl", "data.json", "data.h5")
 """Files that hold samples; of those in a folder the first one is read."""
@@ -20,6 +23,8 @@ MAX_LIST: Final = 1 << 28
 """Bytes of a JSON list, which is read as a whole."""
 MAX_KEYS: Final = 1 << 27
 """Bytes of the list of keys of an h5 file."""
+MAX_CHUNK: Final = 4 * MAX_SIDE**2
+"""Bytes of a piece in which an h5 file stores a dataset: one is unpacked as a whole."""
 
 
 class Files(Protocol):
@@ -106,16 +111,22 @@ class _JsonFile:
         return False
 
     def has(self, name: str) -> bool:
-        return (self.images / name).is_file()
+        try:
+            return (self.images / name).is_file()
+        except OSError:  # too long a name
+            return False
 
     def picture(self, name: str) -> tuple[bytes, tuple[int, int]]:
         shown = f"{self.images.name}/{name}"
         try:
-            data = (self.images / name).read_bytes()
+            if leads_out(self.images / name, self.images):
+                raise Flaw(shown, "is a link that leads out of the folder of the pictures")
+            data = read_regular(self.images / name, MAX_BYTES)
         except FileNotFoundError:
             raise Flaw(shown, "is missing") from None
-        except OSError as error:
-            raise Flaw(shown, f"cannot be read: {error.strerror}") from None
+        except (OSError, RuntimeError) as error:  # a loop of links
+            what = error.strerror if isinstance(error, OSError) else "a loop of links"
+            raise Flaw(shown, f"cannot be read: {what}") from None
         return read_picture(data, shown)
 
 
@@ -179,7 +190,7 @@ def _read_list(path: Path) -> list[Any]:
             "(.jsonl), which is read line by line"
         )
     try:
-        items = json.loads(path.read_bytes())
+        items = json.loads(read_regular(path, MAX_LIST))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -212,22 +223,36 @@ class _H5File:
             yield place, f"{self.label}:/{self.split}/data/{place}", self.text(place)
 
     def text(self, place: int) -> bytes:
-        return _read_text(self.path, f"{self.split}/data/{place}", MAX_TEXT)
+        try:
+            return _read_text(self.path, f"{self.split}/data/{place}", MAX_TEXT)
+        except (KeyError, *_H5_ERRORS):
+            return b""  # which is no JSON: a fault of this sample
 
     def has(self, name: str) -> bool:
-        return f"{self.split}/image/{name}" in _open_h5(self.path)
+        try:
+            _find(self.path, f"{self.split}/image/{name}")
+        except KeyError:
+            return False
+        except _H5_ERRORS:  # ``picture`` says what
+            return True
+        return True
 
     def picture(self, name: str) -> tuple[bytes, tuple[int, int]]:
         where = f"/{self.split}/image/{name}"
         try:
-            data = _open_h5(self.path)[where]
+            data = _find(self.path, where.strip("/"))
             height, width, channels = data.shape
-            if data.dtype != np.uint8 or channels not in (3, 4) or max(height, width) > MAX_SIDE:
+            long, short = max(height, width), min(height, width)
+            if (
+                data.dtype != np.uint8
+                or channels not in (3, 4)
+                or not 0 < long <= min(MAX_SIDE, MAX_RATIO * short)
+            ):
                 raise ValueError(f"holds {data.dtype} of shape {data.shape}")
             picture = np.ascontiguousarray(data[()][..., :3])
         except KeyError:
             raise Flaw(where, "is missing") from None
-        except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        except _H5_ERRORS as error:
             cause = " ".join(str(error).split())
             raise Flaw(where, f"is no picture or damaged ({cause})") from None
         return encode_png(picture), (width, height)
@@ -244,12 +269,49 @@ def _open_h5(path: Path) -> Any:
         raise UserError(f"{path}: no h5 file, or damaged ({cause})") from None
 
 
+_H5_ERRORS: Final = (OSError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
+"""What h5py raises where a file is damaged, or was made to do harm."""
+
+
+def _find(path: Path, place: str) -> Any:
+    """A dataset of an h5 file: one that lies in the file itself, within limits.
+
+    An h5 file can name others, whose bytes would be taken for its own: by links, as raw storage
+    or as parts of a virtual dataset.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it lies elsewhere, or is stored in pieces that are too large.
+    """
+    import h5py
+
+    node = _open_h5(path)
+    for part in place.split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) and part else None
+        if link is None:
+            raise KeyError(place)
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError("is a link, not in the file itself")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        raise ValueError("is no dataset")
+    if node.external or node.is_virtual:
+        raise ValueError("its bytes are those of another file")
+    if math.prod(node.chunks or ()) * node.dtype.itemsize > MAX_CHUNK:
+        raise ValueError(f"is stored in pieces of more than {MAX_CHUNK >> 20} MB")
+    return node
+
+
 @functools.lru_cache(maxsize=1)
 def _read_keys(path: Path, split: str) -> "array[int]":
     """The ``idx`` of the samples of a split, which the file has as the text of a Python list."""
-    if split not in (file := _open_h5(path)):
-        raise UserError(f"{path}: has no split {split!r}; it has {', '.join(file) or 'nothing'}")
-    text = _read_text(path, f"{split}/keys", MAX_KEYS).decode(errors="replace")
+    if split not in (splits := list(_open_h5(path))):
+        raise UserError(f"{path}: has no split {split!r}; it has {', '.join(splits) or 'nothing'}")
+    try:
+        text = _read_text(path, f"{split}/keys", MAX_KEYS).decode(errors="replace")
+    except (KeyError, *_H5_ERRORS) as error:
+        cause = " ".join(str(error).split())
+        raise UserError(f"{path}: /{split}/keys: not a list of numbers ({cause})") from None
     numbers = text.strip().removeprefix("[").removesuffix("]").replace("'", " ").split(",")
     try:
         return array("q", map(int, numbers if text.strip() != "[]" else ()))
@@ -258,11 +320,6 @@ def _read_keys(path: Path, split: str) -> "array[int]":
 
 
 def _read_text(path: Path, place: str, limit: int) -> bytes:
-    try:
-        data = _open_h5(path)[place]
-        value = data[()] if data.shape == () else None
-    except KeyError:
-        value = b""  # which is no JSON
-    except (OSError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: /{place}: damaged ({' '.join(str(error).split())})") from None
+    data = _find(path, place)
+    value = data[()] if data.shape == () and data.dtype.itemsize <= limit else None
     return value[:limit] if isinstance(value, bytes) else b""

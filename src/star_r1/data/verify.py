@@ -1,26 +1,40 @@
 """``star-r1 verify``: whether a dataset folder is whole, and its rows say what they should."""
 
-import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from star_r1.data.counts import Counts
-from star_r1.data.dataset import EXTRA_FEATURES, FEATURES, check_file, find_splits, row_to_sample
-from star_r1.data.manifest import MANIFEST, describe
+from star_r1.data.dataset import (
+    EXTRA_FEATURES,
+    FEATURES,
+    check_file,
+    damaged,
+    find_splits,
+    missing_shards,
+    open_shard,
+    prompt_fault,
+    row_to_sample,
+)
+from star_r1.data.manifest import BESIDE, MANIFEST, MAX_BYTES, describe, read_json, read_manifest
+from star_r1.data.names import Ids
+from star_r1.data.pictures import PAIR, Unusable, decode, open_picture
+from star_r1.data.settings import Settings, read_settings
 from star_r1.data.shards import to_json
 from star_r1.errors import UserError
+from star_r1.files import leads_out
 from star_r1.progress import progress
 from star_r1.render.visibility import boxes
+from star_r1.texts import harmless
 from star_r1.tvr.change import format_changes, replay
 from star_r1.tvr.prompt import build_prompt
 from star_r1.tvr.rules import move_options
@@ -28,8 +42,17 @@ from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import Scene
 from star_r1.tvr.simulate import simulate
 
-_PICTURES: Final = ("images", "masks", "depth")
+_PICTURES: Final[dict[str, Callable[[Any], Image.Image]]] = {
+    "images": decode,
+    "masks": partial(open_picture, modes=("L",)),
+    "depth": partial(open_picture, modes=("I;16",)),
+}
+"""Column -> what opens its pictures."""
 _BATCH: Final = 64
+SETTINGS: Final = "generate.json"
+_WRONG: Final = (TypeError, ValueError)
+LONGEST_FAULT: Final = 1000
+"""Characters of a line."""
 
 
 @dataclass(slots=True)
@@ -50,7 +73,8 @@ class Verified:
 def verify(folder: Path, tell: Callable[[str], None], pictures: bool = True) -> Verified:
     """Check a dataset that ``star-r1 generate`` or ``star-r1 import`` wrote.
 
-    That all files of its manifest are there with their bytes, rows and hashes, and no others. Of
+    That all files of its manifest are there with their bytes, rows and hashes, and no others; that
+    it and the folder agree with the settings that the dataset was made from. Of
     each row: it is where its id belongs, no other has this id, prompt and answer are those of
     scene, changes and vocabulary; the changes made one after the other give the final scene, no
     object leaves the table or comes too close to another one (TRANCE's rule A), and options of
@@ -78,14 +102,22 @@ def verify(folder: Path, tell: Callable[[str], None], pictures: bool = True) -> 
 
     def report(fault: str) -> None:
         found.faults += 1
-        tell(fault)
+        tell(harmless(fault, LONGEST_FAULT))
 
-    settings = _check_manifest(folder, report)
+    _check_manifest(folder, report)
+    settings = _read_settings(folder, report)
+    if settings is not None:
+        for split in sorted(settings.keys() - splits.keys()):
+            report(f"split {split}: no shard of it is there")
+        for split in sorted(splits.keys() - settings.keys()):
+            report(f"split {split}: not in {SETTINGS}")
     total = sum(len(paths) for paths in splits.values())
     with progress("Verifying", total, "files") as advance:
         for split, paths in splits.items():
-            wanted = settings.get(split)
+            wanted = (settings or {}).get(split)
             rows = _Rows(report, _ids(wanted) if wanted else None, pictures)
+            if what := missing_shards(paths):
+                report(f"split {split}: {what}")
             for path in paths:
                 rows.check(path, path.relative_to(folder).as_posix())
                 found.files += 1
@@ -95,42 +127,67 @@ def verify(folder: Path, tell: Callable[[str], None], pictures: bool = True) -> 
     return found
 
 
-def _check_manifest(folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """Compare the files with the manifest.
-
-    Returns:
-        The settings of each split, where ``star-r1 generate`` made them.
-    """
-    there = {path.relative_to(folder).as_posix() for path in (folder / "data").glob("*.parquet")}
+def _check_manifest(folder: Path, report: Callable[[str], None]) -> None:
+    """Compare the files with the manifest, and what it says of their making with the others."""
+    beside = [name for name in BESIDE if (folder / name).exists()]
+    inside = [path for path in (folder / "data").rglob("*") if not path.name.startswith(".")]
+    there = {*beside, *(path.relative_to(folder).as_posix() for path in inside)}
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        files, settings = dict(manifest["files"]), dict(manifest["settings"])
+        manifest = read_manifest(folder)
     except FileNotFoundError:
         report(f"{MANIFEST}: missing; the command that makes the dataset has not ended yet")
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        report(f"{MANIFEST}: not a manifest: {error}")
-        return {}
-    for name in sorted(there - set(files)):
+        return
+    except UserError as error:
+        report(_without(folder, error))
+        return
+    for name in sorted(there - manifest.files.keys()):
         report(f"{name}: not in {MANIFEST}")
-    for name, wanted in files.items():
+    for name, wanted in manifest.files.items():
         try:
             is_ = describe(folder / name)
         except OSError as error:
             report(f"{name}: {error.strerror}")
             continue
         for key in ("bytes", "rows", "sha256"):
-            if (a := is_.get(key)) != (b := dict(wanted).get(key)):
+            if (a := is_.get(key)) != (b := wanted.get(key)):
                 report(f"{name}: {key} {a}, not {b} as in {MANIFEST}")
                 break
-    splits = settings.get("splits")
-    return splits if isinstance(splits, dict) else {}
+    if "README.md" not in manifest.files:
+        report(f"README.md: not in {MANIFEST}")
+    made = next((name for name in (SETTINGS, "import.json") if name in there), None)
+    if made is None and manifest.settings:
+        report(f"{MANIFEST}: has settings, and there is no {SETTINGS} or import.json")
+    elif made is not None:
+        try:
+            settings = read_json(folder / made, MAX_BYTES)
+        except (UserError, FileNotFoundError) as error:
+            report(_without(folder, error))
+            return
+        for key in sorted({*settings, *manifest.settings}):
+            if settings.get(key) != manifest.settings.get(key):
+                report(f"{MANIFEST}: its settings have another {key} than {made}")
 
 
-def _ids(settings: Mapping[str, Any]) -> Iterator[str]:
+def _read_settings(folder: Path, report: Callable[[str], None]) -> dict[str, Settings] | None:
+    """The settings of each split; None where ``star-r1 generate`` did not make the dataset."""
+    path = folder / SETTINGS
+    if not path.exists() or leads_out(path, folder):
+        return None
+    try:
+        return {settings.split: settings for settings in read_settings({}, path)}
+    except UserError as error:
+        report(_without(folder, error))
+        return None
+
+
+def _without(folder: Path, error: Exception) -> str:
+    return str(error).replace(f"{folder}/", "", 1)
+
+
+def _ids(settings: Settings) -> Iterator[str]:
     """The ids of a split that ``star-r1 generate`` made, in order."""
-    for index in range(settings["samples"]):
-        for view in settings["views"]:
+    for index in range(settings.samples):
+        for view in settings.views:
             yield f"{index:06d}-{view}"
 
 
@@ -148,7 +205,7 @@ class _Rows:
     ) -> None:
         self.counts = Counts()
         self._report, self._ids, self._pictures = report, ids, pictures
-        self._seen: set[str] = set()
+        self._seen = Ids()
         self._size: tuple[int, int] | None = None
         self._sample: tuple[str, tuple[str, ...]] = ("", ())
 
@@ -160,27 +217,34 @@ class _Rows:
             for batch in _read(path, self._pictures):
                 for row in batch:
                     number += 1
-                    if faults := list(self._faults(row)):
+                    if faults := self._all_faults(row):
                         for fault in faults:
                             self._report(f"{name}: row {number} ({row['id']}): {fault}")
                     else:
                         self.counts.add(row)
         except UserError as error:
             self._report(str(error).replace(str(path), name, 1))
-        except (OSError, pa.ArrowException) as error:
-            self._report(f"{name}: damaged: {' '.join(str(error).split())}")
 
     def end(self, split: str) -> None:
         """All files were checked."""
         if self._ids is not None and (left := next(self._ids, None)) is not None:
             self._report(f"split {split}: rows are missing, from id {left} on")
 
+    def _all_faults(self, row: dict[str, Any]) -> list[str]:
+        faults: list[str] = []
+        try:
+            faults.extend(self._faults(row))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, *_WRONG) as error:
+            faults.append(f"cannot be read: {' '.join(str(error).split())}")
+        return faults
+
     def _faults(self, row: dict[str, Any]) -> Iterator[str]:
-        if row["id"] in self._seen:
-            yield "another row has this id"
-        self._seen.add(row["id"])
+        if what := self._seen.fault(row["id"]):
+            yield f"its id {what}"
         if self._ids is not None and row["id"] != (wanted := next(self._ids, None)):
             yield f"the id of this row must be {wanted}"
+        if what := prompt_fault(row["prompt"]):
+            yield f"column 'prompt' {what}"
         try:
             sample = row_to_sample(row)
         except UserError as error:
@@ -200,39 +264,38 @@ class _Rows:
         self._sample = (name, common)
 
     def _check_pictures(self, row: dict[str, Any], sample: Sample) -> Iterator[str]:
-        kinds = {"images": "RGB", "masks": "L", "depth": "I;16"}
-        for column in (column for column in _PICTURES if column in row):
-            if len(row[column] or ()) != 2:
+        for column, read in _PICTURES.items():
+            if column not in row:
+                continue
+            if len(row[column] or ()) != len(PAIR):
                 yield f"{column}: not two pictures"
                 continue
-            for when, image in zip(("initial", "final"), row[column], strict=True):
+            for when, image in zip(PAIR, row[column], strict=True):
                 try:
-                    with Image.open(io.BytesIO(image["bytes"]), formats=("PNG",)) as picture:
-                        picture.load()
-                except (
-                    *(OSError, SyntaxError, ValueError, TypeError),
-                    Image.DecompressionBombError,
-                ) as error:
-                    yield f"{column}: the {when} one does not decode: {error}"
+                    picture = read(image and image["bytes"])
+                except Unusable as fault:
+                    yield f"{column}: the {when} one {fault}"
                     continue
                 self._size = self._size or picture.size
                 if picture.size != self._size:
                     yield f"{column}: the {when} one is {picture.size}, others {self._size}"
-                if picture.mode != kinds[column]:
-                    yield f"{column}: the {when} one is {picture.mode}, not {kinds[column]}"
                 if column == "masks":
                     yield from _check_mask(row, sample, when, np.asarray(picture))
 
 
 def _read(path: Path, pictures: bool) -> Iterator[list[dict[str, Any]]]:
-    file = pq.ParquetFile(path)
-    columns = [
-        name
-        for name in (*FEATURES, *EXTRA_FEATURES)
-        if name in file.schema_arrow.names and (pictures or name not in _PICTURES)
-    ]
-    for batch in file.iter_batches(_BATCH, columns=columns):
-        yield batch.to_pylist()
+    try:
+        with open_shard(path) as file:
+            columns = [
+                name
+                for name in (*FEATURES, *EXTRA_FEATURES)
+                if name in file.schema_arrow.names and (pictures or name not in _PICTURES)
+            ]
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                batch.validate(full=True)
+                yield batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, error) from None
 
 
 def _check_truth(row: dict[str, Any], sample: Sample) -> Iterator[str]:

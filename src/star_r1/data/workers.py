@@ -22,6 +22,8 @@ from star_r1.errors import UserError
 
 RETRIES: Final = 10
 """How often a piece of work may be lost with its machine before the build gives up."""
+MOST_WORKERS: Final = 1024
+"""Processes on one machine."""
 _WHOLE_SHARD: Final = 1 << 30
 
 _RAY_DEFAULTS: Final = {
@@ -31,6 +33,12 @@ _RAY_DEFAULTS: Final = {
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # attempts to reach a cluster, of 40 s each; else 20
 }
 """Environment variables that Ray reads when it is imported (2.60)."""
+
+
+def check_workers(workers: int) -> None:
+    """Raise a UserError unless so many processes may be started."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"workers {workers}: give a number of 1 to {MOST_WORKERS}")
 
 
 class Crew(NamedTuple):

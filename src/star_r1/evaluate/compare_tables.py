@@ -22,6 +22,7 @@ from star_r1.evaluate.tables import (
 )
 from star_r1.metrics import COUNTS, POPULATIONS
 from star_r1.provenance import provenance
+from star_r1.texts import sheet_cell
 
 Format: TypeAlias = Literal["markdown", "csv", "latex", "json"]
 
@@ -213,7 +214,9 @@ def _csv(comparison: Comparison, published: bool) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_records(comparison, published))
+    for record in _records(comparison, published):
+        cells = {k: sheet_cell(v) if isinstance(v, str) else v for k, v in record.items()}
+        writer.writerow(cells)
     return file.getvalue()
 
 

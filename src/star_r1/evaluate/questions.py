@@ -8,7 +8,6 @@ from typing import Any
 from star_r1.data.dataset import SAMPLE_COLUMNS, row_to_sample
 from star_r1.data.marks import mark
 from star_r1.data.pictures import check_pictures, read_pair
-from star_r1.errors import UserError
 from star_r1.evaluate.predictor import Question
 from star_r1.tvr.prompt import PromptName, build_prompt, has_table
 from star_r1.tvr.sample import Sample
@@ -73,8 +72,7 @@ def fingerprint(
         rows, prompt, examples: as ``ask`` takes them.
 
     Raises:
-        UserError: a row is damaged: no two pictures in it that can be used, or no prompt with two
-            places for them.
+        UserError: a row is damaged: no two pictures in it that can be used.
     """
     shown = [row_to_sample(row) for row in examples]
     before = digest(picture.tobytes() for row in examples for picture in row["images"])
@@ -82,8 +80,6 @@ def fingerprint(
     prints: dict[str, str] = {}
     for table in asked.iter(batch_size=64):
         for row in table.to_pylist():
-            if fault := _fault(row):
-                raise UserError(f"row {row['id']!r}: {fault}; make or import the data again")
             parts = [json.dumps([row["id"], row["prompt"]]).encode()]
             parts += check_pictures(row)
             if not _stands_in_data(prompt, shown):
@@ -91,14 +87,6 @@ def fingerprint(
                 parts += [json.dumps(messages).encode(), before.encode()]
             prints[row["id"]] = digest(parts)
     return prints
-
-
-def _fault(row: Mapping[str, Any]) -> str:
-    """Why a row cannot be asked; empty if it can."""
-    parts = [part for message in row["prompt"] or () for part in message["content"] or ()]
-    if [part["type"] for part in parts].count("image") != 2:
-        return "its prompt has no places for two pictures"
-    return ""
 
 
 def _messages(

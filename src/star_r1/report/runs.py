@@ -1,7 +1,7 @@
 """What a run folder holds: an evaluation (metrics, completions) or a training (its curves)."""
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,4 +113,4 @@ def _is_half(line: bytes) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # nor is it NaN

@@ -107,8 +107,12 @@ class Scene:
             rows: list[dict[str, Any]] = json.loads(text)
             for row in rows:
                 row["position"] = _cell(row["position"])
+                if type(row["index"]) is not int:
+                    raise TypeError(f"index {row['index']} is not an integer")
+                if "rotation" in row:
+                    _number(row["rotation"])
             return cls(tuple(Object(**row) for row in rows), vocabulary)
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a scene: {error}") from None
 
 
@@ -140,10 +144,13 @@ class Rig:
                 {name: _vec3(v) for name, v in raw["cameras"].items()},
                 {name: _vec3(v) for name, v in raw["lamps"].items()},
             )
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a rig: {error}") from None
         if rig == UNKNOWN_RIG:
             return rig
+        for name, place in rig.cameras.items():
+            if math.hypot(*place) < _NEAREST_CAMERA:
+                raise ValueError(f"not a rig: camera {name} stands where it looks to, at {place}")
         if not set(rig.cameras) >= set(CAMERA_POSITION) or set(rig.lamps) != set(LAMP_POSITION):
             raise ValueError(
                 f"not a rig: it has {', '.join((*rig.cameras, *rig.lamps)) or 'nothing'}"
@@ -167,7 +174,19 @@ def _cell(value: Any) -> tuple[int, int]:
 
 
 def _vec3(value: Any) -> Vec3:
-    x, y, z = map(float, value)
-    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
-        raise ValueError(f"{value} is not a finite point")
+    x, y, z = map(_number, value)
+    if not all(-_FARTHEST <= axis <= _FARTHEST for axis in (x, y, z)):  # nor is it NaN
+        raise ValueError(f"not a rig: {value} is not a point within {_FARTHEST} units")
     return x, y, z
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+_FARTHEST = 1000
+"""World units; the table is 12 wide."""
+_NEAREST_CAMERA = 0.1
+"""World units from the origin, which all cameras look at."""
