@@ -16,7 +16,7 @@ ROOT = Path(star_r1.__file__).parent
 
 LEVELS = (
     ("errors", "texts", "interrupts"),
-    ("files", "progress", "provenance"),
+    ("files", "intervals", "progress", "provenance"),
     ("yaml_file",),
     ("tvr",),
     ("reward", "metrics", "render"),
@@ -35,8 +35,9 @@ LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 PURE = {
     "tvr": {"tvr", "errors"},
     "reward": {"tvr", "reward", "errors"},
-    "metrics": {"tvr", "reward", "errors"},
-    "trance_metrics": {"tvr", "metrics", "errors"},
+    "intervals": set(),
+    "metrics": {"tvr", "reward", "intervals", "errors"},
+    "trance_metrics": {"tvr", "metrics", "intervals", "errors"},
 }
 """Parts that the standard library and numpy are enough for -> the parts they may import."""
 

@@ -124,7 +124,7 @@ def test_each_setting_takes_its_samples() -> None:
         for view, count in (("center", 1), ("left", 2), ("top", 4))
         for truth in ["0.color.blue", AROUND] * count
     ]
-    taken = {setting: score_trance(pairs, setting, resamples=5) for setting in SETTINGS}
+    taken = {setting: score_trance(pairs, setting) for setting in SETTINGS}
     counts = {
         setting: {group: metrics["Acc"]["n"] for group, metrics in scores.items()}
         for setting, scores in taken.items()
@@ -154,7 +154,7 @@ def test_means_over_samples_and_the_error_of_order() -> None:
         (said("none"), sample(AROUND)),
         (said("0.color.blue"), sample("0.color.cyan")),
     ]
-    scores = score_trance(pairs, "event", resamples=5)
+    scores = score_trance(pairs, "event")
     assert values(scores) == pytest.approx(
         {
             "AD": (2 + 1) / 5,
@@ -171,28 +171,32 @@ def test_means_over_samples_and_the_error_of_order() -> None:
     assert order["LAcc"] is not None
     assert order["Acc"] is not None
     assert order["EO"] == pytest.approx((order["LAcc"] - order["Acc"]) / order["LAcc"])
-    assert scores["steps_1"]["EO"] == {"value": None, "ci95": None, "n": 0}
+    assert scores["steps_1"]["EO"] == {"value": None, "ci95": None, "n": 0, "scenes": 0}
 
 
 def test_more_changes_than_in_trance_are_groups_too() -> None:
     truth = "0.color.blue, 0.shape.sphere, 0.size.large, 1.color.blue, 1.shape.sphere"
-    scores = score_trance([(said(truth), sample(truth))], "event", resamples=5)
+    scores = score_trance([(said(truth), sample(truth))], "event")
     assert list(scores)[1:] == [*(f"steps_{n}" for n in range(1, 6)), "order_sensitive"]
     assert scores["steps_5"]["Acc"]["value"] == 1
 
 
-def test_intervals_are_seeded() -> None:
-    pairs = [(said(text), sample("0.color.blue")) for text in ["0.color.blue", "none"] * 20]
-    scores = score_trance(pairs, "event", seed=3, resamples=200)
-    assert scores == score_trance(pairs, "event", seed=3, resamples=200)
-    assert scores != score_trance(pairs, "event", seed=4, resamples=200)
-    (low, high), value = scores["overall"]["Acc"]["ci95"] or [0, 0], 0.5
-    assert low < value < high
+def test_intervals_are_by_scenes() -> None:
+    truths = [f"{n}.color.blue" for n in range(5)]
+    pairs = [
+        (said(truth if n % 2 else "none"), sample(truth, view))
+        for n, truth in enumerate(truths)
+        for view in ("center", "left", "top")
+    ]
+    event, view = (score_trance(pairs, setting)["overall"]["Acc"] for setting in ("event", "view"))
+    assert (event["n"], event["scenes"], view["n"], view["scenes"]) == (5, 5, 15, 5)
+    assert event["ci95"] == pytest.approx(view["ci95"])
+    assert event["ci95"] == pytest.approx([0.0527, 0.8534], abs=1e-4)  # Clopper-Pearson, 2 of 5
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_samples_give_null(setting: Setting) -> None:
-    nothing = {"value": None, "ci95": None, "n": 0}
+    nothing = {"value": None, "ci95": None, "n": 0, "scenes": 0}
     scores = score_trance([], setting)
     assert scores["overall"] == dict.fromkeys(scores["overall"], nothing)
 
@@ -234,7 +238,7 @@ def test_the_order_of_a_real_sample_matters_to_acc_alone(
         random.Random(0).shuffle(orders)
         wrong = next(order for order in orders if not simulate(one.initial, order).legal)
         pairs.append((said(wrong), one))
-    scores = score_trance(pairs, "event", resamples=5)
+    scores = score_trance(pairs, "event")
     assert scores["order_sensitive"] == {**scores["overall"]}
     assert values(scores, "order_sensitive")["LAcc"] == 1
     assert values(scores, "order_sensitive")["Acc"] == 0

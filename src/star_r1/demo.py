@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from star_r1.errors import UserError
+from star_r1.evaluate.compare import Estimate, compare
 from star_r1.files import write_atomic
 from star_r1.metrics import Measured, Scores
 from star_r1.provenance import provenance
@@ -116,6 +117,7 @@ def run(out: Path, seed: int) -> None:
     stages.do("report", lambda: write_report([base, trained, after], page))
 
     before, now = _scores(base), _scores(after)
+    change = compare({"base": [base], "trained": [after]}, groups=SHOWN, metrics=("tacc",))
     summary = {
         "seed": seed,
         "base": {group: before[group]["tacc"] for group in SHOWN},
@@ -125,7 +127,7 @@ def run(out: Path, seed: int) -> None:
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     console = Console()
-    console.print(_table(before, now))
+    console.print(_table(before, now, change.differences["trained"]))
     console.print(f"Look at {page.resolve().as_uri()}", soft_wrap=True, highlight=False)
 
 
@@ -173,8 +175,13 @@ def _scores(folder: Path) -> Scores:
     return scores
 
 
-def _table(before: Scores, now: Scores) -> Table:
-    table = Table(title="TAcc: share of pairs answered exactly, with 95% interval")
+def _table(
+    before: Scores, now: Scores, change: Mapping[str, Mapping[str, Estimate | None]]
+) -> Table:
+    table = Table(
+        title="TAcc: share of pairs answered exactly, with 95% interval by scenes",
+        caption="change: of the same pairs; * where its interval does not hold 0",
+    )
     for heading in ("final picture from", "pairs", "before", "after", "change"):
         table.add_column(heading, justify="left" if heading.startswith("final") else "right")
     for group in SHOWN:
@@ -184,9 +191,18 @@ def _table(before: Scores, now: Scores) -> Table:
             name,
             str(now[group]["tacc"]["n"]),
             *("{:.1f} [{:.1f}, {:.1f}]".format(*numbers) for numbers in (old, new)),
-            f"{new[0] - old[0]:+.1f}",
+            _points(change[group]["tacc"]),
         )
     return table
+
+
+def _points(change: Estimate | None) -> str:
+    """A paired difference in percentage points, marked where its interval leaves out 0."""
+    assert change is not None  # TEST_SAMPLES > 0
+    assert change.ci95 is not None
+    low, high = (100 * end for end in change.ci95)
+    mark = "*" if change.marked else ""
+    return f"{100 * change.value:+.1f}{mark} [{low:+.1f}, {high:+.1f}]"
 
 
 def _percent(measured: Measured) -> tuple[float, float, float]:

@@ -1,14 +1,23 @@
-"""The 11 metrics of TVR, by view and overall, each with its bootstrap interval."""
+"""The 11 metrics of TVR, by view and overall, each with its 95% interval."""
 
 import math
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypedDict
+from typing import Final, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
+from star_r1.intervals import (
+    COUNT,
+    SHARE,
+    Bounds,
+    Floats,
+    Integers,
+    Mean,
+    interval,
+    mean_by_scene,
+)
 from star_r1.tvr.answer import Answer
 from star_r1.tvr.change import Change, same_changes
 from star_r1.tvr.sample import Sample
@@ -34,7 +43,12 @@ ALL_METRICS: Final = ("tacc", "diff", "ndiff", *ATTRIBUTES, "position", *POPULAT
 COUNTS: Final[tuple[str, ...]] = ("diff", "ndiff")
 """Means of counts, lower is better; all others are accuracies, fractions of 1."""
 
-BESIDE_GROUPS: Final[tuple[str, ...]] = ("trance", "samples", "answers", "usage")
+BOUNDS: Final[dict[str, Bounds]] = {
+    metric: COUNT if metric in COUNTS else SHARE for metric in ALL_METRICS
+}
+"""Between which values each metric lies."""
+
+BESIDE_GROUPS: Final[tuple[str, ...]] = ("trance", "samples", "answers", "usage", "truth")
 """What a metrics.json may hold beside the groups of these metrics."""
 
 
@@ -85,11 +99,19 @@ class Judged:
 
 
 class Measured(TypedDict):
-    """One metric of one group: ``value`` and ``ci95`` are None where ``n``, its samples, is 0."""
+    """One metric of one group.
+
+    Attributes:
+        value: its mean over rows; None where there are none.
+        ci95: low and high end of its 95% interval, ``intervals.interval``; None where it has none.
+        n: rows.
+        scenes: of which these are views; metrics.json files of old lack it.
+    """
 
     value: float | None
     ci95: list[float] | None
     n: int
+    scenes: NotRequired[int]
 
 
 Scores: TypeAlias = dict[str, dict[str, Measured]]
@@ -163,7 +185,7 @@ def _compare_looks(said: Sequence[Change], sample: Sample) -> _Comparison:
     return not wrong, diff, by_attribute
 
 
-def score(pairs: Sequence[tuple[Answer, Sample]], seed: int = 0, resamples: int = 1000) -> Scores:
+def score(pairs: Sequence[tuple[Answer, Sample]]) -> Scores:
     """The 11 metrics of answers to samples, overall and by view; 12 where objects may move.
 
     ``tacc``: share of samples answered exactly. ``diff``, ``ndiff``: mean ``Judged.diff`` and
@@ -174,14 +196,11 @@ def score(pairs: Sequence[tuple[Answer, Sample]], seed: int = 0, resamples: int 
 
     Args:
         pairs: each answer with the sample that it answers.
-        seed: of the bootstrap; the same seed gives the same intervals, and groups of the same
-            samples (``center`` and ``id``) the same ones.
-        resamples: bootstrap resamples, at least 1.
 
     Returns:
-        group -> metric -> ``{"value", "ci95": [low, high], "n"}``, for all of ``group_views`` and
-        ``METRICS``. The interval is the percentile bootstrap over the samples that the metric is
-        a mean of.
+        group -> metric -> ``{"value", "ci95": [low, high], "n", "scenes"}``, for all of
+        ``group_views`` and ``METRICS``. The interval counts scenes (``Sample.scene_key``), not
+        rows: ``intervals.interval``.
 
     Source: arXiv 2505.15804; the list of the 11 is inferred (3 overall, 4 attributes, 4
     populations).
@@ -191,108 +210,139 @@ def score(pairs: Sequence[tuple[Answer, Sample]], seed: int = 0, resamples: int 
     >>> sample = Sample("000000-center", Scene(tuple(objects)), parse_changes("2.color.cyan"))
     >>> answers = [parse_answer("<answer>2.color.cyan</answer>"), parse_answer("")]
     >>> scores = score([(answer, sample) for answer in answers])
-    >>> scores["overall"]["tacc"]
-    {'value': 0.5, 'ci95': [0.0, 1.0], 'n': 2}
+    >>> scores["overall"]["tacc"]  # doctest: +ELLIPSIS
+    {'value': 0.5, 'ci95': [0.0003..., 0.9996...], 'n': 2, 'scenes': 1}
     >>> scores["left"]["tacc"]
-    {'value': None, 'ci95': None, 'n': 0}
+    {'value': None, 'ci95': None, 'n': 0, 'scenes': 0}
     """
     tally = Tally()
     for answer, sample in pairs:
         tally.add(sample, [judge(answer, sample)])
-    return tally.scores(seed, resamples)
+    return tally.scores()
 
 
 class Rows:
-    """What each row adds to each metric, and the labels by which rows are grouped.
+    """What each row adds to each metric, its scene, and the labels by which rows are grouped.
 
     Rows are added one by one and take some ten bytes a metric, however large the samples are.
     """
 
-    def __init__(self, metrics: Iterable[str]) -> None:
-        """``metrics``: the names of the values that rows will be added with."""
-        self._metrics = tuple(metrics)
+    def __init__(self, bounds: Mapping[str, Bounds]) -> None:
+        """``bounds``: of the values that rows will be added with, by metric."""
+        self._bounds = dict(bounds)
         self._values = array("d")  # all metrics of the first row, of the second, ...
+        self._keys = array("q")
         self._members: dict[str, array[int]] = {}
-        self._count = 0
+        self._scenes: tuple[Integers, int] | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._keys)
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Metric -> between which values it lies."""
+        return self._bounds
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self._bounds)
 
     @property
     def labels(self) -> Collection[str]:
         """The labels of all rows, in the order of their first rows."""
         return self._members.keys()
 
-    def add(self, labels: Iterable[str], values: Mapping[str, float | None]) -> None:
+    @property
+    def values(self) -> Floats:
+        """(rows, metrics): what was added; NaN where a metric leaves the row out."""
+        table = np.array(self._values) if len(self) else np.empty(0)
+        return table.reshape(-1, len(self._bounds))
+
+    @property
+    def scene_keys(self) -> Integers:
+        """(rows,): ``Sample.scene_key`` of each."""
+        return np.array(self._keys, dtype=np.int64)
+
+    def add(
+        self, scene_key: int, labels: Iterable[str], values: Mapping[str, float | None]
+    ) -> None:
         """Add one row: a value for each metric, None (or none given) where it leaves the row out.
 
-        >>> rows = Rows(["tacc"])
-        >>> rows.add(["left"], {"tacc": True})
-        >>> rows.add(["left", "hard"], {"tacc": None})
-        >>> rows.add(["right"], {"tacc": False})
-        >>> rows.measure("tacc", ["left", "right"], seed=0, resamples=10)["n"]
+        >>> rows = Rows({"tacc": SHARE})
+        >>> rows.add(1, ["left"], {"tacc": True})
+        >>> rows.add(1, ["left", "hard"], {"tacc": None})
+        >>> rows.add(2, ["right"], {"tacc": False})
+        >>> rows.measure("tacc", ["left", "right"])["n"]
         2
         """
-        known = map(values.get, self._metrics)
+        known = map(values.get, self._bounds)
         self._values.fromlist([math.nan if value is None else value for value in known])
         for label in labels:
             if label not in self._members:
                 self._members[label] = array("q")
-            self._members[label].append(self._count)
-        self._count += 1
+            self._members[label].append(len(self._keys))
+        self._keys.append(scene_key)
+        self._scenes = None
 
     def extend(self, others: "Rows") -> None:
         """Add the rows of another one of the same metrics behind the rows here."""
-        self._values.extend(others._values)
         for label, members in others._members.items():
             own = self._members.setdefault(label, array("q"))
-            own.frombytes((np.array(members) + self._count).tobytes())
-        self._count += others._count
+            own.frombytes((np.array(members) + len(self)).tobytes())
+        self._values.extend(others._values)
+        self._keys.extend(others._keys)
+        self._scenes = None
 
-    def measure(
-        self, metric: str, labels: Iterable[str] | None, seed: int, resamples: int
-    ) -> Measured:
+    def measure(self, metric: str, labels: Iterable[str] | None) -> Measured:
         """The mean over the rows with one of ``labels`` (None: over all), see ``measure``."""
-        table = np.frombuffer(self._values) if self._count else np.empty(0)
-        values = table.reshape(-1, len(self._metrics))[:, self._metrics.index(metric)]
+        if self._scenes is None:
+            keys, codes = np.unique(self.scene_keys, return_inverse=True)
+            self._scenes = codes, len(keys)
+        codes, scenes = self._scenes
+        table = np.frombuffer(self._values) if len(self) else np.empty(0)
+        values = table.reshape(-1, len(self._bounds))[:, list(self._bounds).index(metric)]
         counted = ~np.isnan(values)
         if labels is not None:
             labelled = np.zeros(len(values), dtype=bool)
             for label in labels:
                 labelled[np.array(self._members.get(label, ()), dtype=np.int64)] = True
             counted &= labelled
-        return _measure(values[counted], seed, resamples)
+        return measure(mean_by_scene(values[counted], codes[counted], scenes), self._bounds[metric])
 
 
 class Tally:
     """The 11 metrics of rows that come one by one; see ``score`` for what they are.
 
-    Of several answers to one row each metric is their mean. The intervals are over rows: answers
-    to one question do not make it several questions.
+    Of several answers to one row each metric is their mean.
     """
 
     def __init__(self) -> None:
         """No rows yet."""
-        self._rows = Rows(ALL_METRICS)
+        self._rows = Rows(BOUNDS)
         self._moves = False
+
+    @property
+    def rows(self) -> Rows:
+        """Those so far, with ``ALL_METRICS`` and their view as label."""
+        return self._rows
 
     def add(self, sample: Sample, judged: Sequence[Judged]) -> None:
         """Add one row: its answers as ``judge`` sees them, at least one."""
         self._moves = self._moves or _moves(sample)
-        self._rows.add((sample.view,), mean_values([judged_values(one, sample) for one in judged]))
+        values = mean_values([judged_values(one, sample) for one in judged])
+        self._rows.add(sample.scene_key, (sample.view,), values)
 
     def extend(self, others: "Tally") -> None:
         """Add the rows of another tally behind the rows here."""
         self._rows.extend(others._rows)
         self._moves = self._moves or others._moves
 
-    def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
+    def scores(self) -> Scores:
         """The metrics of the rows so far, as ``score`` returns them."""
         metrics = ALL_METRICS if self._moves else METRICS
         return {
-            group: {
-                metric: self._rows.measure(metric, views, seed, resamples) for metric in metrics
-            }
+            group: {metric: self._rows.measure(metric, views) for metric in metrics}
             for group, views in group_views(self._rows.labels).items()
         }
 
@@ -329,27 +379,14 @@ def mean_values(answers: Sequence[Mapping[str, float | None]]) -> Mapping[str, f
     return means
 
 
-def measure(values: Sequence[float | None], seed: int, resamples: int) -> Measured:
-    """The mean of what each sample adds, with its bootstrap interval.
-
-    Args:
-        values: one a sample; None where the metric leaves it out.
-        seed: of the bootstrap.
-        resamples: at least 1.
-
-    >>> measure([True, False, None], seed=0, resamples=100)
-    {'value': 0.5, 'ci95': [0.0, 1.0], 'n': 2}
-    """
-    known = [value for value in values if value is not None]
-    return _measure(np.array(known, dtype=np.float64), seed, resamples)
-
-
-def _measure(sample: NDArray[np.float64], seed: int, resamples: int) -> Measured:
-    if not len(sample):
-        return {"value": None, "ci95": None, "n": 0}
-    # To draw n samples with replacement is to draw how often each distinct value occurs: one
-    # multinomial a resample, whose cost does not grow with n.
-    distinct, counts = np.unique(sample, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(sample), counts / len(sample), resamples)
-    low, high = np.percentile(draws @ distinct / len(sample), (2.5, 97.5)).tolist()
-    return {"value": float(sample.mean()), "ci95": [low, high], "n": len(sample)}
+def measure(mean: Mean | None, bounds: Bounds) -> Measured:
+    """A mean with its 95% interval; None is a mean over no rows."""
+    if mean is None:
+        return {"value": None, "ci95": None, "n": 0, "scenes": 0}
+    ends = interval(mean, bounds)
+    return {
+        "value": mean.value,
+        "ci95": None if ends is None else list(ends),
+        "n": mean.n,
+        "scenes": mean.scenes,
+    }

@@ -1,10 +1,11 @@
 """The metrics of TRANCE's published evaluator, by its names: settings Basic, Event and View."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
+from star_r1.intervals import ANY, COUNT, SHARE, Bounds
 from star_r1.metrics import Rows, Scores, group_views, mean_values
 from star_r1.tvr.answer import Answer
 from star_r1.tvr.sample import Sample
@@ -28,6 +29,12 @@ COUNTS: Final[tuple[str, ...]] = ("AD", "AND", "avg_step_diff")
 LOWER_IS_BETTER: Final[tuple[str, ...]] = ("AD", "AND", "err_overlap", "err_out", "EO")
 """Of the others higher is better, but for ``avg_step_diff``, which is best at 0."""
 
+BOUNDS: Final[dict[str, Bounds]] = {
+    **dict.fromkeys((*BASIC_METRICS, *METRICS), SHARE),
+    **{"AD": COUNT, "AND": COUNT, "avg_step_diff": ANY},
+}
+"""Between which values each metric lies."""
+
 MOST_STEPS: Final = 4
 """True changes of a sample of TRANCE; each number is a group."""
 
@@ -35,8 +42,6 @@ MOST_STEPS: Final = 4
 def score_trance(
     pairs: Iterable[tuple[Answer, Sample]],
     setting: Setting,
-    seed: int = 0,
-    resamples: int = 1000,
 ) -> Scores:
     """Score answers as TRANCE's evaluator does in one of its settings.
 
@@ -58,14 +63,12 @@ def score_trance(
     Args:
         pairs: each answer with the sample that it answers; those of another setting are left out.
         setting: one of ``SETTINGS``.
-        seed: of the bootstrap, see ``metrics.score``.
-        resamples: bootstrap resamples, at least 1.
 
     Returns:
-        group -> metric -> ``{"value", "ci95", "n"}``. Groups: ``overall``; ``center``, ``left``,
-        ``right`` and further final views of the data (``view`` only); ``steps_1`` to ``steps_4``
-        by the number of true changes, and on where the data have more; ``order_sensitive``. Of
-        ``basic`` there is ``overall`` alone.
+        group -> metric -> ``{"value", "ci95", "n", "scenes"}``, see ``metrics.score``. Groups:
+        ``overall``; ``center``, ``left``, ``right`` and further final views of the data (``view``
+        only); ``steps_1`` to ``steps_4`` by the number of true changes, and on where the data have
+        more; ``order_sensitive``. Of ``basic`` there is ``overall`` alone.
 
     Raises:
         UserError: there is no such setting.
@@ -86,7 +89,7 @@ def score_trance(
     tally = TranceTally(setting)
     for answer, sample in pairs:
         tally.add(sample, [answer])
-    return tally.scores(seed, resamples)
+    return tally.scores()
 
 
 class TranceTally:
@@ -104,26 +107,39 @@ class TranceTally:
         if setting not in SETTINGS:
             raise UserError(f"TRANCE setting {setting!r}: choose {', '.join(SETTINGS)}")
         self._setting: Setting = setting
-        self._rows = Rows(BASIC_METRICS if setting == "basic" else METRICS)
+        metrics = BASIC_METRICS if setting == "basic" else METRICS
+        self._rows = Rows({metric: BOUNDS[metric] for metric in metrics})
         self._views: set[str] = set()
         self._most_steps = MOST_STEPS
 
+    @property
+    def rows(self) -> Rows:
+        """All so far; no metric takes in those of another setting."""
+        return self._rows
+
     def add(self, sample: Sample, answers: Sequence[Answer]) -> None:
-        """Add one row with its answers, at least one; a row of another setting is left out."""
+        """Add one row with its answers, at least one; a row of another setting counts nowhere."""
+        labels, values = self._judge(sample, answers)
+        self._rows.add(sample.scene_key, labels, values)
+
+    def _judge(
+        self, sample: Sample, answers: Sequence[Answer]
+    ) -> tuple[Sequence[str], Mapping[str, float | None]]:
+        """The labels of a row, and what it adds to each metric."""
         if self._setting != "view" and sample.view != "center":
-            return
+            return (), {}
         if self._setting == "basic":
-            if len(sample.changes) == 1:
-                values = [_first_prediction(answer, sample) for answer in answers]
-                self._rows.add((), mean_values(values))
-            return
+            if len(sample.changes) != 1:
+                return (), {}
+            return (), mean_values([_first_prediction(answer, sample) for answer in answers])
         self._views.add(sample.view)
         self._most_steps = max(self._most_steps, len(sample.changes))
         sensitive = order_sensitive(sample)
-        values = [_outcome(answer, sample, sensitive) for answer in answers]
         labels = (sample.view, f"steps_{len(sample.changes)}")
         more = ("order_sensitive",) if sensitive else ()
-        self._rows.add((*labels, *more), mean_values(values))
+        return (*labels, *more), mean_values(
+            [_outcome(answer, sample, sensitive) for answer in answers]
+        )
 
     def extend(self, others: "TranceTally") -> None:
         """Add the rows of another tally of the same setting behind the rows here."""
@@ -131,7 +147,7 @@ class TranceTally:
         self._views |= others._views
         self._most_steps = max(self._most_steps, others._most_steps)
 
-    def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
+    def scores(self) -> Scores:
         """The metrics of the rows so far, as ``score_trance`` returns them."""
         if self._setting == "basic":
             groups, metrics = [], BASIC_METRICS
@@ -141,7 +157,7 @@ class TranceTally:
             groups, metrics = [*views, *steps, "order_sensitive"], METRICS
         labels = {"overall": None, **{group: (group,) for group in groups}}
         return {
-            group: {metric: self._rows.measure(metric, own, seed, resamples) for metric in metrics}
+            group: {metric: self._rows.measure(metric, own) for metric in metrics}
             for group, own in labels.items()
         }
 

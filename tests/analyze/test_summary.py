@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ from star_r1.analyze.summary import (
     SHARES,
     errors,
     read_completion,
-    read_run,
+    read_row,
     summarize,
     values,
 )
-from star_r1.errors import UserError
+from star_r1.evaluate.finished import Answers
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.run import evaluate
 from star_r1.evaluate.runs import Evaluation, read_evaluation
@@ -132,7 +131,7 @@ def test_groups_and_the_papers_line() -> None:
     assert groups["id"]["coverage"]["value"] == 1
     assert groups["ood"]["complete"]["value"] == pytest.approx(2 / 3)
     assert groups["objects_1_3"]["words"]["n"] == 4
-    assert groups["objects_9_10"]["words"] == {"value": None, "ci95": None, "n": 0}
+    assert groups["objects_9_10"]["words"] == {"value": None, "ci95": None, "n": 0, "scenes": 0}
     assert set(POPULATIONS) < set(groups)
     lines = found["correspondences"]
     assert (lines["id"]["value"], lines["id"]["paper"]) == (1, 0.67)
@@ -147,8 +146,9 @@ def test_several_completions_of_a_row_count_as_their_mean() -> None:
     assert found["n"] == 2
     assert found["groups"]["overall"]["coverage"] == {
         "value": pytest.approx(2 / 3),
-        "ci95": [pytest.approx(2 / 3)] * 2,
+        "ci95": [pytest.approx(0.0029, abs=1e-4), pytest.approx(1, abs=1e-4)],  # one scene
         "n": 1,
+        "scenes": 1,
     }
     assert found["groups"]["overall"]["tacc"]["value"] == 0.5
 
@@ -178,26 +178,11 @@ def run(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluati
 
 
 def test_the_oracle_compares_everything_and_follows_itself(run: Evaluation) -> None:
-    rows = list(read_run(run))
+    answers = Answers([run], Path(run.about["data"]))
+    rows = [read_row(said, row.sample) for row in answers.rows() for said in row.said if said]
     found = summarize(rows)["groups"]["overall"]
     assert len(rows) == ROWS
     for field in ("tacc", "coverage", "complete", "follows", "correspondence", "in_order"):
         assert found[field]["value"] == 1, field
     assert found["invented_all"]["value"] == found["missed_all"]["value"] == 0
     assert all(0 <= found[field]["value"] <= 1 for field in SHARES)
-
-
-def test_only_answered_rows_are_read(run: Evaluation, tmp_path: Path) -> None:
-    lines = (run.folder / "predictions.jsonl").read_text().splitlines()
-    (tmp_path / "predictions.jsonl").write_text("\n".join(lines[3:6]) + "\n")
-    part = Evaluation("part", tmp_path, run.about, run.scores, {})
-    ids = {json.loads(text)["id"] for text in lines[3:6]}
-    assert {row[0].sample.id for row in read_run(part)} == ids
-
-
-def test_an_answer_to_other_data_is_named(run: Evaluation, tmp_path: Path) -> None:
-    row = '{"id": "999999-left", "completion": ""}\n'
-    (tmp_path / "predictions.jsonl").write_text(row)
-    part = Evaluation("part", tmp_path, run.about, run.scores, {})
-    with pytest.raises(UserError, match=r"'999999-left', which .* does not hold"):
-        list(read_run(part))

@@ -46,7 +46,7 @@ def expect(data: Path, said: Said) -> dict[str, float | None]:
         for id, texts in said.items()
     }
     rows = list(read_columns(data, SAMPLE_COLUMNS))
-    scores = score_completions(rows, completions, seed=0)
+    scores = score_completions(rows, completions)
     found = {name: of["value"] for name, of in scores["overall"].items()}
     return found | {f"tacc_{group}": scores[group]["tacc"]["value"] for group in ("id", "ood")}
 

@@ -900,6 +900,6 @@ class TestReal:
             for s in samples
         ]
         for setting in ("event", "view"):
-            overall = score_trance(perfect, setting, resamples=2)["overall"]
+            overall = score_trance(perfect, setting)["overall"]
             assert overall["Acc"]["value"] == overall["LAcc"]["value"] == 1
             assert overall["AD"]["value"] == overall["err_out"]["value"] == 0

@@ -63,7 +63,7 @@ def expect(data: Path, completions: Mapping[str, list[str]]) -> dict[str, float]
         id: [Completion(id, text, number) for number, text in enumerate(texts)]
         for id, texts in completions.items()
     }
-    return flat(score_completions(rows, said, seed=0))
+    return flat(score_completions(rows, said))
 
 
 def read(data: Path, *more: str) -> list[dict[str, Any]]:

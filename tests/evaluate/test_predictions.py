@@ -38,9 +38,11 @@ def test_perfect_predictions_in_any_order_and_with_more_fields(
 ) -> None:
     rows = [{**row, "model": "an outsider's"} for row in reversed(perfect)]
     scores = score_file(data_folder, write(tmp_path / "p.jsonl", rows))
-    assert scores["overall"]["tacc"] == {"value": 1.0, "ci95": [1.0, 1.0], "n": len(perfect)}
+    tacc = scores["overall"]["tacc"]
+    assert (tacc["value"], tacc["ci95"][1], tacc["n"]) == (1, 1, len(perfect))
+    assert tacc["ci95"][0] == pytest.approx(0.025 ** (1 / tacc["scenes"]))
     assert scores["left"]["diff"]["value"] == 0
-    assert scores["right"]["tacc"] == {"value": None, "ci95": None, "n": 0}
+    assert scores["right"]["tacc"] == {"value": None, "ci95": None, "n": 0, "scenes": 0}
 
 
 def test_empty_predictions_miss_every_change(

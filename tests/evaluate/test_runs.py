@@ -20,7 +20,7 @@ def write(folder: Path, record: dict[str, Any]) -> Path:
 def record_of(data: Path, several: int) -> dict[str, Any]:
     rows = list(read_columns(data, SAMPLE_COLUMNS))
     said = {row["id"]: [Completion(row["id"], "", n) for n in range(several)] for row in rows}
-    return score_completions(rows, said, seed=0)
+    return score_completions(rows, said)
 
 
 def test_what_stands_beside_the_groups_is_read_apart(moves_folder: Path, tmp_path: Path) -> None:

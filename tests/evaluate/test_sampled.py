@@ -84,5 +84,6 @@ def test_scores_by_hand() -> None:
     )
     assert values["id"] == pytest.approx({"pass@1": 2 / 3, "pass@2": 1, "pass@3": 1, "majority": 1})
     assert values["ood"] == values["left"]
-    assert scores["right"]["majority"] == {"value": None, "ci95": None, "n": 0}
-    assert scores["overall"]["majority"] == {"value": 0.5, "ci95": [0, 1], "n": 2}
+    assert scores["right"]["majority"] == {"value": None, "ci95": None, "n": 0, "scenes": 0}
+    majority = scores["overall"]["majority"]
+    assert (majority["value"], majority["n"], majority["scenes"]) == (0.5, 2, 1)

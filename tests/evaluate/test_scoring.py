@@ -1,3 +1,4 @@
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import Completion, Status
-from star_r1.evaluate.scoring import MetricSet, score_completions, score_file
+from star_r1.evaluate.scoring import MetricSet, Unanswered, score_completions, score_file
 from star_r1.metrics import GROUPS, score
 from star_r1.trance_metrics import SETTINGS, score_trance
 from star_r1.tvr import format_changes, parse_answer
@@ -44,23 +45,21 @@ def test_one_completion_a_row_is_scored_as_pairs_are(
 ) -> None:
     rows, samples = read(request.getfixturevalue(folder))
     said = answers(samples, 1)
-    record = score_completions(rows, said, seed=3)
+    record = score_completions(rows, said)
     pairs = [(parse_answer(said[s.id][0].text, s.vocabulary), s) for s in samples]
     assert record.pop("answers")["answered"] == len(rows)
+    assert len(record.pop("truth")) == 16
     if folder == "moves_folder":
-        settings = {setting: score_trance(pairs, setting, seed=3) for setting in SETTINGS}
+        settings = {setting: score_trance(pairs, setting) for setting in SETTINGS}
         assert record.pop("trance") == settings
-    assert record == score(pairs, seed=3)
+    assert record == score(pairs)
 
 
 def test_the_metrics_of_several_completions_are_their_means(moves_folder: Path) -> None:
     rows, samples = read(moves_folder)
     said = answers(samples, 3)
-    record = score_completions(rows, said, seed=0)
-    each = [
-        score_completions(rows, {id: [own[n]] for id, own in said.items()}, seed=0)
-        for n in range(3)
-    ]
+    record = score_completions(rows, said)
+    each = [score_completions(rows, {id: [own[n]] for id, own in said.items()}) for n in range(3)]
     for group in GROUPS:
         for metric, measured in record[group].items():
             values = [one[group][metric]["value"] for one in each]
@@ -79,11 +78,11 @@ def test_the_metrics_of_several_completions_are_their_means(moves_folder: Path) 
 
 
 def test_the_same_answer_thrice_is_as_sure_as_once(data_folder: Path) -> None:
-    """Rows are resampled, not completions: repeats make no interval narrower."""
+    """Repeats make no interval narrower."""
     rows, samples = read(data_folder)
     said = answers(samples, 1)
     thrice = {id: [replace(own[0], number=n) for n in range(3)] for id, own in said.items()}
-    once, more = (score_completions(rows, given, seed=0) for given in (said, thrice))
+    once, more = (score_completions(rows, given) for given in (said, thrice))
     assert more["answers"].pop("answered") == 3 * once["answers"].pop("answered")
     samples_scores = more.pop("samples")
     assert more == once
@@ -107,7 +106,7 @@ def test_answers_are_counted_by_status(data_folder: Path) -> None:
         for n, sample in enumerate(samples)
     }
     assert len(samples) == 24
-    assert score_completions(rows, said, seed=0)["answers"] == {
+    assert score_completions(rows, said)["answers"] == {
         "answered": 8,
         "empty": 4,
         "cut_off": 4,
@@ -123,14 +122,14 @@ def test_each_row_needs_as_many_completions(data_folder: Path) -> None:
     last = samples[-1].id
     for given, found in (([], 0), (said[last][:1], 1)):
         with pytest.raises(UserError, match=f"row '{last}' has {found} completions, not 2"):
-            score_completions(rows, {**said, last: given}, seed=0)
+            score_completions(rows, {**said, last: given})
     with pytest.raises(UserError, match=f"row '{samples[0].id}' has 0 completions, not 1"):
-        score_completions(rows, {}, seed=0)
+        score_completions(rows, {})
 
 
 def test_no_rows_give_null() -> None:
-    record = score_completions([], {}, seed=0)
-    assert record["overall"]["tacc"] == {"value": None, "ci95": None, "n": 0}
+    record = score_completions([], {})
+    assert record["overall"]["tacc"] == {"value": None, "ci95": None, "n": 0, "scenes": 0}
     assert record["answers"]["malformed"] == 0
 
 
@@ -161,7 +160,7 @@ def test_a_file_is_scored_as_its_completions_are(
     rows, samples = read(moves_folder)
     said = answers(samples, several)
     write(tmp_path / "p.jsonl", said)
-    record = score_completions(rows, said, seed=0)
+    record = score_completions(rows, said)
     trance = record.pop("trance")
     scores = score_file(moves_folder, tmp_path / "p.jsonl", metrics)
     assert scores == (record if metrics == "star" else trance[metrics])
@@ -202,10 +201,15 @@ def test_what_is_not_answered_is_an_error_wrong_or_left_out(
     assert f"; {path}:6: id 'x0" in str(error.value)
     assert f"; {path}:22: not JSON: " in str(error.value)
 
-    failed = {id: [Completion(id, "", status="failed")] for id in lost}
+    empty = {id: [Completion(id, "", status="empty")] for id in lost}
     wrong = score_file(data_folder, path, unanswered="wrong")
-    assert wrong == score_completions(rows, {**said, **failed}, seed=0)
-    assert wrong["answers"]["failed"] == 5
+    as_empty = score_completions(rows, {**said, **empty})
+    counts, all_counts = wrong.pop("answers"), as_empty.pop("answers")
+    assert wrong == as_empty
+    # A row that nobody asked is no answer, and so none that breaks the format.
+    asked = score_completions([row for row in rows if row["id"] not in lost], said)["answers"]
+    assert counts == {**asked, "not_asked": 5}
+    assert all_counts["empty"] == asked["empty"] + 5
     told = capsys.readouterr().err
     assert f"{path}:4: not JSON" in told
     assert f"{path}: 3 broken lines, passed over" in told
@@ -213,7 +217,7 @@ def test_what_is_not_answered_is_an_error_wrong_or_left_out(
 
     left = score_file(data_folder, path, unanswered="leave-out")
     answered = [row for row in rows if row["id"] not in lost]
-    assert left == score_completions(answered, said, seed=0)
+    assert left == score_completions(answered, said)
     assert "5 of 24 rows have no prediction, or too few: not scored" in capsys.readouterr().err
 
 
@@ -229,11 +233,14 @@ def test_rows_with_fewer_completions_than_others(data_folder: Path, tmp_path: Pa
     assert f"2 of 3 completions for {samples[4].id!r}, in all for 2 of the 24" in str(error.value)
     left = score_file(data_folder, path, unanswered="leave-out")
     whole = [row for row in rows if len(said[row["id"]]) == 3]
-    assert left == score_completions(whole, said, seed=0)
-    some.append(Completion(samples[4].id, "", status="failed"))
-    last += [Completion(samples[-1].id, "", status="failed")] * 3
+    assert left == score_completions(whole, said)
+    some.append(Completion(samples[4].id, ""))
+    last += [Completion(samples[-1].id, "")] * 3
     wrong = score_file(data_folder, path, unanswered="wrong")
-    assert wrong == score_completions(rows, said, seed=0)
+    assert wrong.pop("answers")["not_asked"] == 4
+    as_empty = score_completions(rows, said)
+    del as_empty["answers"]
+    assert wrong == as_empty
 
 
 def test_a_file_without_answers(data_folder: Path, tmp_path: Path) -> None:
@@ -241,10 +248,37 @@ def test_a_file_without_answers(data_folder: Path, tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(UserError, match="no prediction for '000000-center', in all for 24 of"):
         score_file(data_folder, path)
-    assert score_file(data_folder, path, unanswered="wrong")["overall"]["tacc"]["value"] == 0
-    assert score_file(data_folder, path, unanswered="leave-out")["overall"]["tacc"]["n"] == 0
+    wrong = score_file(data_folder, path, unanswered="wrong")
+    assert (wrong["overall"]["tacc"]["value"], wrong["answers"]["not_asked"]) == (0, 24)
+    with pytest.raises(UserError, match=r"no line of it answers a row of .* \(empty\)"):
+        score_file(data_folder, path, unanswered="leave-out")
     with pytest.raises(UserError, match="not a file"):
         score_file(data_folder, tmp_path)
+
+
+@pytest.mark.parametrize("unanswered", ["fail", "wrong", "leave-out"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"id": "000000-center", "completion": ""}]', "one JSON list"),
+        (b'\n [\n{"id": "000000-center", "completion": ""}\n]', "one JSON list"),
+        (gzip.compress(b'{"id": "000000-center", "completion": ""}\n'), "compressed by gzip"),
+        ('{"id": "000000-center", "completion": ""}\n'.encode("utf-16"), "UTF-16"),
+        (b"id,completion\n000000-center,none\n", "not JSON: 'id,completion'"),
+        (b'{"id": "nobody", "completion": ""}\n', "'nobody' is not in the data"),
+        (b'{"000000-center": "none"}', "no field 'id'"),
+        (b"PAR1\x15\x04", "a parquet file"),
+        (b"\xff\xd8\xff\xe0", "not JSON"),
+    ],
+)
+def test_a_file_in_which_nothing_can_be_read(
+    data_folder: Path, tmp_path: Path, content: bytes, message: str, unanswered: Unanswered
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        score_file(data_folder, path, unanswered=unanswered)
+    assert "\n" not in str(error.value)
 
 
 def test_a_line_of_ten_megabytes(data_folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from star_r1.data.dataset import read_columns
+from star_r1.data.dataset import read_columns, row_to_sample
 from star_r1.data.shards import encode_png, make_row
 from star_r1.errors import UserError
 from star_r1.explore.collect import LONGEST_TEXT, MOST_ITEMS, Row, open_source, rows
@@ -70,8 +70,8 @@ def test_reasoning_is_linked_to_listed_objects(runs: tuple[Path, Path]) -> None:
 def test_the_initial_picture_of_all_views_is_one_file(data_folder: Path) -> None:
     row = next(read_columns(data_folder, ["id", "images", "view", "initial", "changes", "rig",
                                           "vocabulary"]))  # fmt: skip
-    one = to_page(row, ())
-    other = to_page({**row, "id": "000000-left", "view": "left"}, ())
+    sample = row_to_sample(row)
+    one, other = (to_page(row, seen, ()) for seen in (sample, sample.seen_from("left")))
     assert one.pictures[0] == other.pictures[0]
     assert one.pictures[0].content == row["images"][0]["bytes"]
 
@@ -119,7 +119,8 @@ def test_pictures_that_programs_show_differently_become_plain_ones(
     exif[0x0112] = 6  # as a camera held upright writes it
     Image.new("RGB", (8, 6)).save(turned, "JPEG", exif=exif)
     grey = encode_png(np.zeros((6, 8), np.uint8))
-    row = to_page(make_row(samples(data_folder)[0], (turned.getvalue(), grey), {}), ())
+    sample = samples(data_folder)[0]
+    row = to_page(make_row(sample, (turned.getvalue(), grey), {}), sample, ())
     assert [picture.name.rpartition(".")[2] for picture in row.pictures] == ["png", "png"]
     assert [picture.size for picture in row.pictures] == [(6, 8), (8, 6)]
     for picture in row.pictures:
@@ -181,7 +182,7 @@ def nothing_said(root: Path, data: Path, run: Path) -> list[Path]:
         (broken_picture, "row '000000-center': its initial picture is"),
         (other_data, "were evaluated on different data"),
         (unknown_id, "id 'nobody' is not in the data"),
-        (nothing_said, "no rows to show"),
+        (nothing_said, "0 of 24 rows answered"),
         (moved_data, "root/copy: its data cannot be read: "),
         (unfinished, "an unfinished evaluation; run its 'star-r1 evaluate' command again"),
         (lambda root, data, run: [run, run / ".." / run.name], "a run is named twice"),

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,11 @@ def moves_runs(moves_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return root / "base", root / "trained"
 
 
+@pytest.fixture(name="write_evaluation", scope="session")
+def _write_evaluation() -> Callable[[Path, Path, Mapping[str, str]], None]:
+    return write_evaluation
+
+
 def write_evaluation(folder: Path, data: Path, answers: Mapping[str, str]) -> None:
     """What 'star-r1 evaluate' leaves behind, of a model that gives these answers."""
     folder.mkdir()
@@ -69,7 +74,8 @@ def write_evaluation(folder: Path, data: Path, answers: Mapping[str, str]) -> No
     ]
     path = folder / "predictions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "metrics.json").write_text(json.dumps(score_file(data, path)))
+    scores = score_file(data, path, unanswered="leave-out")
+    (folder / "metrics.json").write_text(json.dumps(scores))
     about = {
         "model": f"<{folder.name}>",
         "data": str(data),

@@ -1,7 +1,8 @@
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 from star_r1.data.dataset import load, row_to_sample
+from star_r1.evaluate.finished import Answers
 from star_r1.render.cameras import Camera
 from star_r1.render.visibility import centre
 from star_r1.report import gallery
@@ -12,7 +13,7 @@ Runs = tuple[Path, Path, Path]
 
 def test_labels_stand_above_their_objects_within_the_picture(runs: Runs, data_folder: Path) -> None:
     samples = {row["id"]: row_to_sample(row) for row in load(data_folder).remove_columns("images")}
-    pairs = gallery.choose(read_runs(runs[:1])[0])
+    pairs = choose(runs[0])
     assert len(pairs) == gallery.SHOWN
     for pair in pairs:
         sample = samples[pair.sample.id]
@@ -30,13 +31,15 @@ def test_labels_stand_above_their_objects_within_the_picture(runs: Runs, data_fo
                 assert label.changed == (label.index in {c.index for c in sample.changes})
 
 
-def test_a_part_of_the_data_gives_a_part_of_the_gallery(runs: Runs, tmp_path: Path) -> None:
-    (run,) = read_runs(runs[:1])[0]
-    lines = (run.folder / "predictions.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "predictions.jsonl").write_text("".join(lines[:3]))
-    part = replace(run, name="part", folder=tmp_path)
-    assert [pair.sample.id for pair in gallery.choose([part])] == [
-        "000000-center",
-        "000000-left",
-        "000001-center",
-    ]
+def choose(run: Path) -> list[gallery.Pair]:
+    (evaluation,) = read_runs([run])[0]
+    data = Path(evaluation.about["data"])
+    return gallery.choose(Answers([evaluation], data), data, {0: evaluation.name})
+
+
+def test_a_part_of_the_data_gives_a_part_of_the_gallery(
+    data_folder: Path, tmp_path: Path, write_evaluation: Callable[..., None]
+) -> None:
+    ids = ["000000-center", "000000-left", "000001-center"]
+    write_evaluation(tmp_path / "part", data_folder, dict.fromkeys(ids, "none"))
+    assert [pair.sample.id for pair in choose(tmp_path / "part")] == ids

@@ -125,12 +125,12 @@ def test_metrics_stand_before_and_after_with_intervals(page: Page, runs: Runs) -
         low, high = measured["ci95"]
         shown = [f"{100 * measured['value']:.1f}%", f"{100 * low:.1f}", "–", f"{100 * high:.1f}"]
         assert rows[0][column : column + 4] == shown
-    # overall the two intervals overlap, in the center they do not
-    assert rows[0][10:] == ["+33.3"]
-    assert rows[1][10:] == ["+83.3", "▲", "better"]
+    # overall the interval of the paired difference holds 0, in the center it does not
+    assert rows[0][10:] == ["+33.3", "-4.7", "–", "+71.3"]
+    assert rows[1][10:] == ["+83.3", "▲", "better", "+45.3", "–", "+100.0"]
     diffs = [text.split() for _, text in page.all("tr") if text.split()[:1] == ["Diff"]]
-    assert diffs[1][-2:] == ["▼", "better"]
-    assert diffs[1][-3].startswith("-")
+    assert diffs[1][-5:-3] == ["▼", "better"]
+    assert diffs[1][-6].startswith("-")
     # right: no rows, which is no zero
     assert rows[3][1:] == ["0", "–", "–"]
 
@@ -205,7 +205,8 @@ def test_moves_other_views_and_trances_metrics(
     ]
     # Event and View: the extra change before is an error of distance, no direction of steps.
     loose = [row for row in rows if row[:1] == ["LAcc"]]
-    assert [row[-2:] for row in loose] == [["▲", "better"]] * 2
+    # (Of four scenes no change is marked, however great.)
+    assert [row[-4] for row in loose] == ["+100.0"] * 2
     steps = [row for row in rows if row[:1] == ["avg_step_diff"]]
     assert [row[2::4] for row in steps] == [["1.00", "0.00", "-1.00"]] * 2
     assert {a["data-view"] for a, _ in page.all("article")} == {"center", "top"}

@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named(
 def test_metrics_out_of_shape_are_damaged(runs: Runs, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
     scores = json.loads((folder / "metrics.json").read_text())
-    scores["left"]["diff"]["ci95"] = None
+    scores["left"]["diff"]["value"] = None
     (folder / "metrics.json").write_text(json.dumps(scores))
     with pytest.raises(UserError, match=r"metrics\.json: damaged"):
         read_runs([folder])

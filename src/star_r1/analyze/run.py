@@ -1,19 +1,23 @@
 """Folders of evaluations and trainings -> what their reasonings do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from star_r1.analyze.along import is_training, read_curves
 from star_r1.analyze.judge import compare_with_judge
 from star_r1.analyze.reading import DEFINITIONS
-from star_r1.analyze.summary import DEFINITION, Read, read_run, summarize
-from star_r1.errors import UserError
-from star_r1.evaluate.compare import name_lines
-from star_r1.evaluate.paired import read_finished
+from star_r1.analyze.summary import BOUNDS, DEFINITION, Read, read_row, summarize, tabulate
+from star_r1.evaluate.compare import contrast, name_lines
+from star_r1.evaluate.finished import Answers, JudgedRun, read_finished
+from star_r1.evaluate.paired import Paired
 from star_r1.evaluate.predictor import Predictor
-from star_r1.evaluate.runs import Evaluation
+from star_r1.intervals import Integers
+from star_r1.metrics import Rows, group_views
 from star_r1.progress import progress
 from star_r1.provenance import provenance
 
@@ -23,8 +27,6 @@ JUDGED: Final = 100
 
 def analyze(
     arguments: Sequence[str],
-    seed: int = 0,
-    resamples: int = 1000,
     judge: Predictor | None = None,
     replies: Path | None = None,
     judged: int = JUDGED,
@@ -34,16 +36,15 @@ def analyze(
     Args:
         arguments: run folders, as ``compare.name_lines`` takes them; of ``star-r1 evaluate``, and
             of ``star-r1 train grpo``, whose sampled completions are read step by step.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
         judge: reads some of the reasonings too, see ``judge.compare_with_judge``; None for none.
         replies: the file of its replies; needed with a judge.
         judged: the most reasonings of a line that it reads, evenly spread over them.
 
     Returns:
         ``lines``: name -> ``summary.summarize`` of the rows of its evaluations together, ``runs``,
-        their folders with model and data, and with a judge ``judge``; ``trainings``: name ->
-        ``along.read_curves``;
+        their folders with model and data, with a judge ``judge``, and of lines over the same rows
+        as the first one ``differences`` from it: paired, as ``compare`` has them; ``trainings``:
+        name -> ``along.read_curves``;
         ``definition`` of a correspondence, ``definitions_version`` of all; and its provenance.
 
     Raises:
@@ -51,6 +52,7 @@ def analyze(
             or are no longer those of then.
     """
     lines: dict[str, Any] = {}
+    read: dict[str, _Line] = {}
     trainings: dict[str, Any] = {}
     for name, folders in name_lines(arguments).items():
         if all(map(_is_only_training, folders)):
@@ -58,16 +60,11 @@ def analyze(
                 of = name if len(folders) == 1 else f"{name} ({folder})"
                 trainings[of] = read_curves(folder)
             continue
-        runs = [read_finished(folder) for folder in folders]
-        rows: list[list[Read]] = []
-        with progress(f"Reading {name}", sum(run.about["n"] for run in runs), "rows") as advance:
-            for run in runs:
-                rows += _read_unchanged(run, advance)
-        asked = [
-            {"folder": str(run.folder), "model": run.about.get("model"), "data": run.about["data"]}
-            for run in runs
-        ]
-        lines[name] = {"runs": asked, **summarize(rows, seed, resamples)}
+        line, rows = _read_line(name, folders)
+        read[name] = line
+        lines[name] = {"runs": line.runs, **summarize(rows, line.table)}
+        if len(read) > 1 and (differences := _differences(read, name)):
+            lines[name]["differences"] = differences
         if judge is not None and replies is not None:
             said = [one for row in rows for one in row if one.reading.follows is not None]
             many = min(judged, len(said))
@@ -78,27 +75,57 @@ def analyze(
         "trainings": trainings,
         "definition": DEFINITION,
         "definitions_version": DEFINITIONS,
-        "seed": seed,
         **provenance(),
     }
 
 
-def _read_unchanged(run: Evaluation, advance: Callable[[], None]) -> list[list[Read]]:
-    """All rows of an evaluation, if they are as right as it says that they were."""
-    rows = []
-    for row in read_run(run):
-        rows.append(row)
-        advance()
-    # The data's folder may hold another dataset by now: the ids would fit, and nothing else.
-    now = fmean(fmean(one.right for one in row) for row in rows) if rows else 0.0
-    before = run.scores["overall"]["tacc"]["value"] or 0.0
-    if len(rows) != run.about["n"] or abs(before - now) > 1e-9:
-        raise UserError(
-            f"{run.folder}: {len(rows)} rows of TAcc {now:.4f}, its metrics.json is of "
-            f"{run.about['n']} of {before:.4f}; these are not the data or answers of then: "
-            "evaluate it again"
-        )
-    return rows
+@dataclass(frozen=True, slots=True, eq=False)
+class _Line:
+    """The rows of a line's evaluations together: what they are, and what each adds."""
+
+    runs: list[dict[str, Any]]
+    keys: Integers
+    views: NDArray[np.str_]
+    table: Rows
+
+
+def _read_line(name: str, folders: Sequence[Path]) -> tuple[_Line, list[list[Read]]]:
+    runs = [read_finished(folder) for folder in folders]
+    rows: list[list[Read]] = []
+    judged: list[JudgedRun] = []
+    with progress(f"Reading {name}", sum(run.n for run in runs), "rows") as advance:
+        for run in runs:
+            answers = Answers([run], Path(run.about["data"]))
+            for row in answers.rows():
+                rows += [read_row(said, row.sample) for said in row.said if said is not None]
+                advance()
+            judged += answers.judged
+    asked = [
+        {"folder": str(run.folder), "model": run.about.get("model"), "data": run.about["data"]}
+        for run in runs
+    ]
+    keys = np.concatenate([one.keys for one in judged])
+    views = np.concatenate([one.views for one in judged])
+    return _Line(asked, keys, views, tabulate(rows)), rows
+
+
+def _differences(read: dict[str, _Line], name: str) -> dict[str, Any] | None:
+    """Of a line from the first one; None where they are over other rows."""
+    against, first, line = next(iter(read)), next(iter(read.values())), read[name]
+    if not np.array_equal(first.keys, line.keys):
+        return None
+    values = {against: first.table.values, name: line.table.values}
+    paired = Paired(line.keys, line.table.scene_keys, line.views, values, tuple(BOUNDS))
+    groups = group_views(line.views.tolist())
+    _, differences = contrast([paired], against, groups, tuple(BOUNDS), bounds=BOUNDS)
+    shown = {
+        group: {field: asdict(found) for field, found in fields.items() if found is not None}
+        for group, fields in differences[name].items()
+    }
+    for fields in shown.values():
+        for found in fields.values():
+            del found["by_seed"]
+    return {"against": against, "groups": shown}
 
 
 def _is_only_training(folder: Path) -> bool:

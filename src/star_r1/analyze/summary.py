@@ -1,19 +1,17 @@
 """What the reasonings of an evaluation do, in numbers: coverage, matches, errors, lengths."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from star_r1.analyze.reading import Reading, read_reasoning
-from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
-from star_r1.errors import UserError
-from star_r1.evaluate.predictions import Completion, read_completions
-from star_r1.evaluate.runs import Evaluation
+from star_r1.evaluate.finished import Said
+from star_r1.evaluate.predictions import Completion
+from star_r1.intervals import COUNT, SHARE, Bounds, Floats, Integers, mean_by_scene
 from star_r1.metrics import POPULATIONS, Measured, Rows, group_views, mean_values, measure
 from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.change import Change
@@ -58,6 +56,9 @@ SHARES: Final = frozenset(
 )
 """Of these, the fractions of 1."""
 
+BOUNDS: Final[dict[str, Bounds]] = {field: SHARE if field in SHARES else COUNT for field in FIELDS}
+"""Between which values each lies."""
+
 BINS: Final = 4
 """Lengths are looked at in quarters."""
 
@@ -79,76 +80,72 @@ class Read:
         return self.answer.is_exactly(self.sample.changes)
 
 
-def read_run(run: Evaluation) -> Iterator[list[Read]]:
-    """The completions of each row that an evaluation answered, read; in the order of its data.
-
-    Raises:
-        UserError: its data or its predictions are missing or damaged, or do not belong together.
-    """
-    data = Path(run.about["data"])
-    completions = read_completions(run.folder / "predictions.jsonl")
-    for row in read_columns(data, SAMPLE_COLUMNS):
-        own = completions.pop(row["id"], None)
-        if own is not None:
-            sample = row_to_sample(row)
-            yield [read_completion(one, sample) for one in own]
-    if completions:
-        raise UserError(
-            f"{run.folder}: it answers {next(iter(completions))!r}, which {data} does not hold; "
-            "was the data made anew?"
-        )
+def read_row(said: Said, sample: Sample) -> list[Read]:
+    """What one run said to a row, its reasonings read."""
+    return [
+        Read(sample, completion, answer, read_reasoning(completion.text, sample))
+        for completion, answer in zip(said.completions, said.answers, strict=True)
+    ]
 
 
 def read_completion(completion: Completion, sample: Sample) -> Read:
     """A completion, read as an answer and as a reasoning."""
-    return Read(
-        sample,
-        completion,
-        parse_answer(completion.text, sample.vocabulary),
-        read_reasoning(completion.text, sample),
-    )
+    answer = parse_answer(completion.text, sample.vocabulary)
+    return Read(sample, completion, answer, read_reasoning(completion.text, sample))
 
 
-def summarize(
-    rows: Sequence[Sequence[Read]], seed: int = 0, resamples: int = 1000
-) -> dict[str, Any]:
-    """What the reasonings of some rows do.
+def tabulate(rows: Sequence[Sequence[Read]]) -> Rows:
+    """What each row adds to ``FIELDS``: the mean over its completions.
 
     Args:
-        rows: the completions of each row, from ``read_run``; of several completions a row counts
-            with their mean.
-        seed: of the bootstrap.
-        resamples: of the bootstrap, at least 1.
+        rows: the completions of each row, from ``read_row``.
 
     Returns:
-        ``n``: completions. ``groups``: of ``metrics.group_views`` and ``metrics.POPULATIONS`` ->
-        ``FIELDS`` -> ``{"value", "ci95", "n"}``, n being rows. ``by_length``, ``by_coverage``:
-        bins ``{"from", "to", "tacc"}`` of completions by words of the reasoning and by coverage.
-        ``length_and_right``: the correlation (Pearson's r) of words and being right, None where one
-        of them does not vary. ``correspondences``: ID and OOD, with the paper's numbers beside.
+        Labelled by view and by ``metrics.POPULATIONS``.
     """
-    table = Rows(FIELDS)
+    table = Rows(BOUNDS)
     for row in rows:
         sample = row[0].sample
         population = len(sample.initial.visible)
         labels = [sample.view, *(name for name, of in POPULATIONS.items() if population in of)]
-        table.add(labels, mean_values([values(one) for one in row]))
+        table.add(sample.scene_key, labels, mean_values([values(one) for one in row]))
+    return table
+
+
+def summarize(rows: Sequence[Sequence[Read]], table: Rows | None = None) -> dict[str, Any]:
+    """What the reasonings of some rows do.
+
+    Args:
+        rows: the completions of each row, from ``read_row``; of several completions a row counts
+            with their mean.
+        table: of these rows, from ``tabulate``, where it is there already.
+
+    Returns:
+        ``n``: completions. ``groups``: of ``metrics.group_views`` and ``metrics.POPULATIONS`` ->
+        ``FIELDS`` -> ``{"value", "ci95", "n", "scenes"}``, n being rows, intervals by scenes.
+        ``by_length``, ``by_coverage``: bins ``{"from", "to", "tacc"}`` of completions by words of
+        the reasoning and by coverage. ``length_and_right``: the correlation (Pearson's r) of words
+        and being right, None where one of them does not vary. ``correspondences``: ID and OOD, with
+        the paper's numbers beside.
+    """
+    table = tabulate(rows) if table is None else table
     groups = {
-        name: {field: table.measure(field, labels, seed, resamples) for field in FIELDS}
+        name: {field: table.measure(field, labels) for field in FIELDS}
         for name, labels in _groups(rows).items()
     }
     said = [one for row in rows for one in row if one.reading.follows is not None]
     words = np.array([one.reading.words for one in said], dtype=float)
     right = np.array([one.right for one in said], dtype=float)
     covered = np.array([one.reading.coverage for one in said], dtype=float)
+    scene = np.array([one.sample.scene_key for one in said], dtype=np.int64)
     correspondences: dict[str, Any] = {
         group: {**groups[group]["correspondence"], "paper": PAPER[group]} for group in PAPER
     }
     return {
         "n": sum(map(len, rows)),
         "groups": groups,
-        "by_length": _bins(words, right, _quantiles(words), seed, resamples),
-        "by_coverage": _bins(covered, right, [0, 1e-9, 0.5, 1 - 1e-9, 1], seed, resamples),
+        "by_length": _bins(words, right, scene, _quantiles(words)),
+        "by_coverage": _bins(covered, right, scene, [0, 1e-9, 0.5, 1 - 1e-9, 1]),
         "length_and_right": _correlation(words, right),
         "correspondences": {**correspondences, "definition": DEFINITION},
     }
@@ -221,14 +218,15 @@ def _quantiles(values: Any) -> list[float]:
 
 
 def _bins(
-    values: Any, right: Any, edges: Sequence[float], seed: int, resamples: int
+    values: Floats, right: Floats, scene: Integers, edges: Sequence[float]
 ) -> list[dict[str, Any]]:
     """TAcc between neighbouring edges; the last bin holds its upper edge too."""
     found = []
     for low, high in pairwise(edges if len(edges) > 1 else [*edges, *edges]):
         inside = (values >= low) & ((values < high) | (high == edges[-1]) & (values == high))
         if inside.any():
-            tacc = measure(right[inside].tolist(), seed, resamples)
+            keys, codes = np.unique(scene[inside], return_inverse=True)
+            tacc = measure(mean_by_scene(right[inside], codes, len(keys)), SHARE)
             shown = values[inside]
             found.append({"from": shown.min().item(), "to": shown.max().item(), "tacc": tacc})
     return found

@@ -38,6 +38,7 @@ def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
     lines, trainings = analysis["lines"], analysis["trainings"]
     makers = (_what, _by_attribute, _by_group, _by_length) if lines else ()
     tables = [make(lines) for make in makers]
+    tables += [_differences(name, line) for name, line in lines.items() if "differences" in line]
     tables += [_judge(name, line["judge"]) for name, line in lines.items() if "judge" in line]
     tables += [_curves(name, steps) for name, steps in trainings.items()]
     for table in tables:
@@ -49,8 +50,8 @@ def print_analysis(analysis: Mapping[str, Any], console: Console) -> None:
         reported = ", ".join(f"{_NAMES[group]} {share:.0%}" for group, share in PAPER.items())
         console.print(
             f"[dim]Correspondence: {analysis['definition']}. STAR-R1 7B in the paper: {reported} "
-            "(reported; how they were counted is not known). In brackets: 95% bootstrap intervals "
-            "over rows.[/dim]"
+            "(reported; how they were counted is not known). In brackets: 95% intervals by scenes; "
+            "marked: differences whose interval does not hold 0.[/dim]"
         )
 
 
@@ -63,6 +64,22 @@ def _what(lines: Mapping[str, Any]) -> Table:
             for line, found in lines.items()
         ]
     return Table("What the reasonings do", tuple(_NAMES[group] for group in _GROUPS), tuple(rows))
+
+
+def _differences(name: str, line: Mapping[str, Any]) -> Table:
+    against, groups = line["differences"]["against"], line["differences"]["groups"]
+    rows = [
+        Row(label, tuple(_difference(groups[group].get(field), field) for group in _GROUPS))
+        for field, label in _FIELDS.items()
+    ]
+    title = f"{name} less {against}, over the same rows"
+    return Table(title, tuple(_NAMES[group] for group in _GROUPS), tuple(rows))
+
+
+def _difference(found: Mapping[str, Any] | None, field: str) -> Cell:
+    if found is None:
+        return Cell(("-",))
+    return Cell((_number(found["value"], field, "+"), *_ends(found, field)), found["marked"])
 
 
 def _by_attribute(lines: Mapping[str, Any]) -> Table:
@@ -149,9 +166,15 @@ def _curves(name: str, steps: Sequence[Mapping[str, float]]) -> Table:
 def _cell(measured: Mapping[str, Any], field: str) -> Cell:
     if measured["value"] is None:
         return Cell(("-",))
+    return Cell((_number(measured["value"], field), *_ends(measured, field)))
+
+
+def _ends(measured: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    if measured["ci95"] is None:
+        return ()
     low, high = (_number(bound, field) for bound in measured["ci95"])
-    return Cell((_number(measured["value"], field), f"[{low}, {high}]"))
+    return (f"[{low}, {high}]",)
 
 
-def _number(value: float, field: str) -> str:
-    return f"{100 * value:.1f}" if field in SHARES else f"{value:.2f}"
+def _number(value: float, field: str, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}" if field in SHARES else f"{value:{sign}.2f}"

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 import typer
 
-from star_r1.cli.options import Seed
 from star_r1.errors import UserError
 
 app = typer.Typer()
@@ -38,7 +37,6 @@ def analyze(
     judged: Annotated[
         int, typer.Option(help="Reasonings of a line, at most, that the judge reads.", min=1)
     ] = 100,
-    seed: Seed = 0,
 ) -> None:
     """Read the reasonings: objects compared, correspondences, errors, lengths; along training."""
     from rich.console import Console
@@ -55,7 +53,7 @@ def analyze(
             raise UserError("--judge needs --out: a folder where the judge's replies are kept")
         second = Endpoint(judge, max_new_tokens=JUDGE_TOKENS)
     replies = out / "judge.jsonl" if out is not None else None
-    found = run(runs, seed, judge=second, replies=replies, judged=judged)
+    found = run(runs, judge=second, replies=replies, judged=judged)
     if out is not None:
         write_atomic(out / "analysis.json", json.dumps(found, indent=1) + "\n")
     if as_json:

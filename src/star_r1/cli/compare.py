@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from star_r1.cli.options import Seed
 from star_r1.errors import UserError
 
 app = typer.Typer()
@@ -39,7 +38,6 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="File to write: .md, .csv, .tex or .json.")
     ] = None,
-    seed: Seed = 0,
 ) -> None:
     """Compare evaluations: the 11 metrics side by side, and paired differences."""
     from star_r1.evaluate.compare import compare as measure
@@ -52,7 +50,7 @@ def compare(
             f"--out {out}: no format ends so; end it in {', '.join(ENDINGS)} or give --format"
         )
     wanted = tuple(metrics.split(",")) if metrics is not None else None
-    found = measure(name_lines(runs), against, tuple(groups.split(",")), wanted, common, seed=seed)
+    found = measure(name_lines(runs), against, tuple(groups.split(",")), wanted, common)
     if form is None:
         print_comparison(found, published)
     elif out is None:

@@ -230,7 +230,7 @@ def _print_record(record: Mapping[str, Any]) -> None:
 
 
 def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """The metrics as a table: shares in percent, the 95% interval below each value."""
+    """The metrics as a table: shares in percent, the 95% interval by scenes below each value."""
     from rich.console import Console
 
     from star_r1 import metrics, trance_metrics
@@ -241,7 +241,7 @@ def _print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
         if name in scores["overall"]
     ]
     note = f"; lower is better: {', '.join(lower)}" if lower else ""
-    Console().print(f"[dim]shares in percent{note}[/dim]")
+    Console().print(f"[dim]shares in percent, 95% intervals by scenes{note}[/dim]")
     _print_table(scores)
 
 
@@ -273,5 +273,8 @@ def _cell(metric: str, measured: Mapping[str, Any]) -> str:
     if measured["value"] is None:
         return "-"
     form = "{:.2f}" if metric in (*metrics.COUNTS, *trance_metrics.COUNTS) else "{:.1%}"
+    value = form.format(measured["value"]).rstrip("%")
+    if measured["ci95"] is None:
+        return value
     low, high = (form.format(bound).rstrip("%") for bound in measured["ci95"])
-    return f"{form.format(measured['value']).rstrip('%')}\n[dim]{low}–{high}[/dim]"
+    return f"{value}\n[dim]{low}–{high}[/dim]"

@@ -143,15 +143,21 @@ def _span(metric: str, bounds: tuple[float, float] | None, form: str) -> Cell:
 def _value(metric: str, estimate: Estimate | None) -> Cell:
     if estimate is None:
         return Cell(("-",))
+    return Cell((_number(metric, estimate.value), *_interval(metric, estimate)), estimate.marked)
+
+
+def _interval(metric: str, estimate: Estimate) -> tuple[str, ...]:
+    """Nothing where there is none: of one scene."""
+    if estimate.ci95 is None:
+        return ()
     low, high = (_number(metric, bound) for bound in estimate.ci95)
-    return Cell((_number(metric, estimate.value), f"[{low}, {high}]"), estimate.marked)
+    return (f"[{low}, {high}]",)
 
 
 def _difference(metric: str, estimate: Estimate | None) -> Cell:
     if estimate is None:
         return Cell(("-",))
-    _, interval = _value(metric, estimate).parts
-    parts = [_number(metric, estimate.value, "+"), interval]
+    parts = [_number(metric, estimate.value, "+"), *_interval(metric, estimate)]
     if estimate.p is not None:
         parts.append("p<0.001" if estimate.p < 0.001 else f"p={estimate.p:.3f}")
     return Cell(tuple(parts), estimate.marked)
@@ -183,14 +189,14 @@ def _printable(name: str) -> str:
 
 def _notes(comparison: Comparison, published: bool, mark: str) -> list[str]:
     notes = [
-        f"n: rows. ↓: lower is better. In brackets: 95% intervals from {comparison.resamples} "
-        f"bootstrap draws of the {comparison.scenes} scenes, all views of a scene together.",
+        "n: rows. ↓: lower is better. In brackets: 95% intervals by scenes, of which there are "
+        f"{comparison.scenes}: all views of a scene count together.",
         f"{mark}: the best value, and those not significantly worse, where any is; a significant "
         "difference, whose 95% interval does not hold 0.",
     ]
     if comparison.differences:
         notes.append(
-            "p: twice the share of draws in which the difference is 0 or on the other side of it. "
+            "Differences are paired, scene by scene; p: of the test that there is none. "
             f"Below {FEWEST_SCENES} scenes nothing is called significant; nothing is corrected for "
             "the number of comparisons."
         )
@@ -224,11 +230,7 @@ def _record(comparison: Comparison, published: bool) -> dict[str, Any]:
     return {
         **provenance(),
         "against": comparison.against,
-        "bootstrap": {
-            "scenes": comparison.scenes,
-            "resamples": comparison.resamples,
-            "seed": comparison.seed,
-        },
+        "scenes": comparison.scenes,
         "lines": {
             name: [
                 {

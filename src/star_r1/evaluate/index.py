@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from star_r1.errors import UserError
 from star_r1.evaluate.predictions import read_line, repeated, unknown
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -75,6 +76,19 @@ class Index:
     counts: Integers
     spans: Integers
     faults: tuple[str, ...]
+
+
+def read_index(path: Path, rows: Mapping[str, int]) -> Index:
+    """The index of a whole predictions file, by this process.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        part = read_part(path, 0, path.stat().st_size)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a predictions file") from None
+    return build_index(path, [part], rows)
 
 
 def build_index(path: Path, parts: Iterable[Part], rows: Mapping[str, int]) -> Index:

@@ -133,8 +133,9 @@ def star_metrics() -> Metric:
         found: dict[str, float | None] = {}
         for group, of in tally.scores().items():
             for name, measured in of.items():
-                if measured["ci95"] is not None:
+                if measured["value"] is not None:
                     found[f"{group}/{name}"] = measured["value"]
+                if measured["ci95"] is not None:
                     found[f"{group}/{name}/low"], found[f"{group}/{name}/high"] = measured["ci95"]
         return found
 

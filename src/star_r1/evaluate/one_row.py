@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from star_r1.metrics import Tally, judge
+from star_r1.metrics import ALL_METRICS, METRICS, judge, judged_values, mean_values
 from star_r1.tvr.answer import parse_answer, whole
 from star_r1.tvr.sample import Sample
 
@@ -27,8 +27,8 @@ def row_values(completions: Sequence[str], sample: Sample) -> dict[str, float | 
     >>> values["tacc"], values["color"], values["shape"]
     (1.0, 1.0, None)
     """
-    tally = Tally()
     judged = [judge(parse_answer(whole(text), sample.vocabulary), sample) for text in completions]
-    tally.add(sample, judged)
-    alone = tally.scores(resamples=1)["overall"]
-    return {metric: measured["value"] for metric, measured in alone.items()}
+    added = mean_values([judged_values(one, sample) for one in judged])
+    metrics = ALL_METRICS if "position" in sample.vocabulary.attributes else METRICS
+    values = {metric: added.get(metric) for metric in metrics}
+    return {name: None if value is None else float(value) for name, value in values.items()}

@@ -73,7 +73,7 @@ def evaluate(
         batch_size: completions that a local model writes at once. It does not change the result
             and may differ when an interrupted run goes on.
         max_new_tokens: where a completion is cut off.
-        seed: of the bootstrap intervals, of what is drawn, and of the choice of examples.
+        seed: of what is drawn, and of the choice of examples.
         prompt: one of ``tvr.prompt.PROMPTS``.
         few_shot: so many rows of ``examples`` are shown with their answers first.
         examples: another dataset than ``data``.
@@ -188,7 +188,7 @@ def evaluate(
             _settle(predictions)
         for completions in done.values():
             completions.sort(key=lambda completion: completion.number)
-        record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done, seed)
+        record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done)
         record["usage"] = _usage(done, prices)
         write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
     # A card speaks of greedy answers to the prompt of the training.

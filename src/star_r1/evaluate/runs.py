@@ -31,6 +31,8 @@ class Evaluation:
             that is ``malformed``; empty in evaluations of old.
         usage: in it, tokens of prompts and completions, and what they cost if that is known; empty
             in evaluations of old.
+        truth: in it, the fingerprint of its rows, see ``scoring.score_completions``; empty in
+            evaluations of old.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Evaluation:
     samples: Scores = field(default_factory=dict)
     answers: dict[str, float] = field(default_factory=dict)
     usage: dict[str, float] = field(default_factory=dict)
+    truth: str = ""
+
+    @property
+    def n(self) -> int:
+        """The rows that it answered."""
+        return self.scores["overall"]["tacc"]["n"]
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -53,7 +61,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     if not isinstance(about, dict) or not isinstance(about.get("data"), str):
         raise UserError(f"{folder / 'run.json'}: damaged; run 'star-r1 evaluate' into a new folder")
     try:
-        trance, samples, answers, usage = (scores.pop(key, {}) for key in BESIDE_GROUPS)
+        truth = scores.pop("truth", "")
+        trance, samples, answers, usage = (scores.pop(key, {}) for key in BESIDE_GROUPS[:-1])
         if not set(scores) >= set(GROUPS) or set(trance) not in (set(), set(SETTINGS)):
             raise KeyError
         for group in scores.values():
@@ -65,14 +74,17 @@ def read_evaluation(folder: Path) -> Evaluation:
             _check_group(group, (*group, MAJORITY))
         if answers and set(answers) != {*STATUSES, "malformed"}:
             raise KeyError
+        if not isinstance(truth, str):
+            raise TypeError
         for n in (*answers.values(), *usage.values()):
             if type(n) not in (int, float) or not math.isfinite(n):
                 raise ValueError
+        beside = trance, samples, answers, usage, truth
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
             f"{folder / 'metrics.json'}: damaged; run its 'star-r1 evaluate' command again"
         ) from None
-    return Evaluation(folder.resolve().name, folder, about, scores, trance, samples, answers, usage)
+    return Evaluation(folder.resolve().name, folder, about, scores, *beside)
 
 
 def _check_group(group: Any, metrics: Sequence[str]) -> None:
@@ -81,8 +93,11 @@ def _check_group(group: Any, metrics: Sequence[str]) -> None:
 
 
 def _check_measured(measured: Any) -> None:
+    """A mean over some rows has a value, and an interval or None."""
+    if type(measured["n"]) is not int:
+        raise TypeError
     if measured["n"] > 0:
-        low, high = measured["ci95"]
+        low, high = measured["ci95"] or (0, 0)
         if not all(map(math.isfinite, (measured["value"], low, high))):
             raise ValueError
 

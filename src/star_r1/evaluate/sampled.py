@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 from math import comb
 from typing import Final
 
+from star_r1.intervals import SHARE
 from star_r1.metrics import Rows, Scores, group_views
 from star_r1.tvr.answer import Answer
 from star_r1.tvr.change import split_moves
@@ -80,7 +81,7 @@ class SampledTally:
         """``answers``: of each row."""
         self._sizes = pass_sizes(answers)
         self._metrics = (*(f"pass@{k}" for k in self._sizes), MAJORITY)
-        self._rows = Rows(self._metrics)
+        self._rows = Rows(dict.fromkeys(self._metrics, SHARE))
 
     def add(self, sample: Sample, answers: Sequence[Answer], correct: Sequence[bool]) -> None:
         """Add one row: its answers, and whether each is right (``metrics.Judged.correct``)."""
@@ -88,21 +89,19 @@ class SampledTally:
         values = [pass_at(k, right, len(answers)) for k in self._sizes]
         # An answer with an invalid item may win, being the earliest; it is never right.
         values.append(correct[vote(answers)])
-        self._rows.add((sample.view,), dict(zip(self._metrics, values, strict=True)))
+        by_metric = dict(zip(self._metrics, values, strict=True))
+        self._rows.add(sample.scene_key, (sample.view,), by_metric)
 
     def extend(self, others: "SampledTally") -> None:
         """Add the rows of another tally of as many answers behind the rows here."""
         self._rows.extend(others._rows)
 
-    def scores(self, seed: int = 0, resamples: int = 1000) -> Scores:
-        """group -> ``pass@1`` ... ``pass@K``, ``majority`` -> its value, intervals over rows.
+    def scores(self) -> Scores:
+        """group -> ``pass@1`` ... ``pass@K``, ``majority`` -> its value, as of ``metrics.score``.
 
-        The groups are those of ``metrics.score``; all are fractions of 1, higher is better.
+        All are fractions of 1, higher is better.
         """
         return {
-            group: {
-                metric: self._rows.measure(metric, views, seed, resamples)
-                for metric in self._metrics
-            }
+            group: {metric: self._rows.measure(metric, views) for metric in self._metrics}
             for group, views in group_views(self._rows.labels).items()
         }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
@@ -29,7 +30,7 @@ from star_r1.evaluate.sampled import SampledTally
 from star_r1.metrics import Tally, judge
 from star_r1.progress import progress
 from star_r1.trance_metrics import SETTINGS, TranceTally
-from star_r1.tvr.answer import parse_answer
+from star_r1.tvr.answer import Answer, parse_answer
 from star_r1.tvr.sample import Sample
 
 MetricSet: TypeAlias = Literal["star", "basic", "event", "view"]
@@ -69,26 +70,28 @@ def score_file(
             ``predictions.read_completions``.
         metrics: the 11 of STAR-R1, or those of TRANCE's evaluator.
         unanswered: what becomes of rows without a completion, or with fewer than others, and of
-            broken lines. ``wrong``: the missing completions count as empty ones that failed.
+            broken lines. ``wrong``: the missing completions count as empty ones.
             ``leave-out``: the rows are not scored. With both, broken lines are passed over, and
             stderr says how many lines and rows that were.
         processes: that share the work; None for one, and for large files as many as there are
             cores, at most four. The result does not depend on it.
 
     Returns:
-        group -> metric -> ``{"value", "ci95", "n"}``, see ``metrics.score`` and
+        group -> metric -> ``{"value", "ci95", "n", "scenes"}``, see ``metrics.score`` and
         ``trance_metrics.score_trance``; with the 11 also what stands beside them in
-        ``score_completions``, but for ``trance``.
+        ``score_completions``, but for ``trance``; ``answers`` then has ``not_asked`` too, if any.
 
     Raises:
-        UserError: the dataset or the file is missing or damaged; two rows have one id. With
-            ``fail`` also: lines are broken, which are all counted and the first ones named
-            (``BrokenLines``); a row of the dataset has no prediction.
+        UserError: the dataset or the file is missing or damaged; two rows have one id; the file
+            is of another kind, or no line of it answers a row. With ``fail`` also: lines are
+            broken, which are all counted and the first ones named (``BrokenLines``); a row of the
+            dataset has no prediction.
     """
     from star_r1.data.dataset import shards
 
     files = shards(data)
     size = _size(predictions)
+    _refuse_other_kinds(predictions)
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         processes = max(1, min(cores, _MOST_PROCESSES, size // _BYTES_A_PROCESS))
@@ -102,6 +105,8 @@ def score_file(
         if unanswered == "fail":
             _refuse(data, predictions, index, few, several, rows)
         else:
+            if unanswered == "leave-out" or index.faults:
+                _refuse_nothing(data, predictions, index)
             _tell(predictions, index, len(few), len(rows), unanswered)
         del rows
 
@@ -124,11 +129,11 @@ def score_file(
             for task, part in zip(tasks, work(_score_piece, tasks), strict=True):
                 scorer.extend(part)
                 advance(len(task.counts))
-    return scorer.record(seed=0)
+    return scorer.record()
 
 
 def score_completions(
-    rows: Sequence[Mapping[str, Any]], completions: Mapping[str, Sequence[Completion]], seed: int
+    rows: Sequence[Mapping[str, Any]], completions: Mapping[str, Sequence[Completion]]
 ) -> Record:
     """What a metrics.json says of completions: one for each row, or K.
 
@@ -136,7 +141,6 @@ def score_completions(
         rows: of a dataset, with its ``SAMPLE_COLUMNS``; the pictures are not used, and rows
             without them are faster to read. A ``datasets.Dataset`` will do.
         completions: by the id of the row, the same number for each.
-        seed: of the bootstrap.
 
     Returns:
         The groups and metrics of ``metrics.score``, each metric a mean over the rows of the mean
@@ -144,6 +148,7 @@ def score_completions(
 
         - ``answers``: how many completions are ``answered``, ``empty``, ``cut_off``, ``refused``
           and ``failed``, and ``malformed``, the share that is not well-formed;
+        - ``truth``: a fingerprint of the rows' scenes, changes and views, in any order;
         - ``samples``, where K is more than 1: pass@k and majority vote by group, see
           ``sampled.SampledTally``;
         - ``trance``, where objects move: setting -> scores, see ``trance_metrics.score_trance``.
@@ -153,70 +158,97 @@ def score_completions(
     """
     from star_r1.data.dataset import row_to_sample
 
-    def score(metrics: MetricSet) -> Record:
-        scorer: Scorer | None = None
-        for sample in map(row_to_sample, rows):
-            own = completions.get(sample.id, ())
-            scorer = scorer or Scorer(max(1, len(own)), metrics)
-            scorer.add(sample, own)
-        return (scorer or Scorer(1, metrics)).record(seed)
-
-    record = score("star")
-    if "position" in record["overall"]:
-        record["trance"] = {setting: score(setting) for setting in SETTINGS}
-    return record
+    scorer: Scorer | None = None
+    for sample in map(row_to_sample, rows):
+        own = completions.get(sample.id, ())
+        scorer = scorer or Scorer(max(1, len(own)), trance=True)
+        scorer.add(sample, own)
+    return (scorer or Scorer(1)).record()
 
 
 class Scorer:
     """Scores rows that come one by one; those of several processes add up."""
 
-    def __init__(self, several: int, metrics: MetricSet) -> None:
-        """``several``: the completions of each row."""
-        self._several = several
-        self._metrics: Tally | TranceTally
-        self._metrics = Tally() if metrics == "star" else TranceTally(metrics)
-        self._sampled = SampledTally(several)
-        self._statuses = Counter(dict.fromkeys(STATUSES, 0))
-        self._malformed = 0
+    def __init__(self, several: int, metrics: MetricSet = "star", trance: bool = False) -> None:
+        """Without rows yet.
 
-    def add(self, sample: Sample, completions: Sequence[Completion]) -> None:
-        """Add one row.
+        Args:
+            several: the completions of each row.
+            metrics: those of the record.
+            trance: with TRANCE's in all settings beside them, where objects move.
+        """
+        self._several = several
+        self.star = Tally()
+        self._sampled = SampledTally(several)
+        self._is_star = metrics == "star"
+        settings = SETTINGS if trance else () if metrics == "star" else (metrics,)
+        self.trance = {setting: TranceTally(setting) for setting in settings}
+        self._statuses = Counter(dict.fromkeys(STATUSES, 0))
+        self._not_asked = 0
+        self._malformed = 0
+        self._truth = 0
+
+    def add(
+        self, sample: Sample, completions: Sequence[Completion], missing: int = 0
+    ) -> tuple[Answer, ...]:
+        """Add one row, with as many completions as it lacks counted as empty ones.
+
+        Returns:
+            What its completions say.
 
         Raises:
             UserError: it has more or fewer completions than others.
         """
-        if len(completions) != self._several:
+        if len(completions) + missing != self._several:
             raise UserError(
                 f"row {sample.id!r} has {len(completions)} completions, not {self._several}; "
                 "each row needs as many"
             )
-        answers = [parse_answer(one.text, sample.vocabulary) for one in completions]
-        if isinstance(self._metrics, TranceTally):
-            self._metrics.add(sample, answers)
-            return
-        judged = [judge(answer, sample) for answer in answers]
-        self._metrics.add(sample, judged)
-        if self._several > 1:
-            self._sampled.add(sample, answers, [one.correct for one in judged])
-        for completion in completions:
-            self._statuses[completion.status] += 1
-        self._malformed += sum(not answer.well_formed for answer in answers)
+        said = tuple(parse_answer(one.text, sample.vocabulary) for one in completions)
+        answers = (*said, *(parse_answer("", sample.vocabulary) for _ in range(missing)))
+        if self._is_star:
+            judged = [judge(answer, sample) for answer in answers]
+            self.star.add(sample, judged)
+            if self._several > 1:
+                self._sampled.add(sample, answers, [one.correct for one in judged])
+            for completion in completions:
+                self._statuses[completion.status] += 1
+            self._not_asked += missing
+            self._malformed += sum(not answer.well_formed for answer in said)
+            row = f"{sample.id}\n{sample.view}\n{sample.scene_key}"
+            digest = blake2b(row.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            self._truth += int.from_bytes(digest, "big")
+        if not self._is_star or "position" in sample.vocabulary.attributes:
+            for tally in self.trance.values():
+                tally.add(sample, answers)
+        return said
 
     def extend(self, others: "Scorer") -> None:
         """Add the rows of another one behind the rows here."""
-        self._metrics.extend(others._metrics)  # type: ignore[arg-type]
+        self.star.extend(others.star)
         self._sampled.extend(others._sampled)
+        for setting, tally in self.trance.items():
+            tally.extend(others.trance[setting])
         self._statuses.update(others._statuses)
+        self._not_asked += others._not_asked
         self._malformed += others._malformed
+        self._truth += others._truth
 
-    def record(self, seed: int) -> Record:
-        """The metrics of the rows so far, see ``score_completions``; ``trance`` is not in it."""
-        record: Record = dict(self._metrics.scores(seed))
-        if isinstance(self._metrics, Tally):
-            malformed = self._malformed / max(self._statuses.total(), 1)
-            record["answers"] = {**self._statuses, "malformed": malformed}
-            if self._several > 1:
-                record["samples"] = self._sampled.scores(seed)
+    def record(self) -> Record:
+        """The metrics of the rows so far, see ``score_completions``."""
+        trance = {setting: tally.scores() for setting, tally in self.trance.items()}
+        if not self._is_star:
+            ((_, scores),) = trance.items()
+            return dict(scores)
+        record: Record = dict(self.star.scores())
+        malformed = self._malformed / max(self._statuses.total(), 1)
+        not_asked = {"not_asked": self._not_asked} if self._not_asked else {}
+        record["answers"] = {**self._statuses, **not_asked, "malformed": malformed}
+        record["truth"] = f"{self._truth % 2**64:016x}"
+        if self._several > 1:
+            record["samples"] = self._sampled.scores()
+        if trance and "position" in record["overall"]:
+            record["trance"] = trance
         return record
 
 
@@ -311,8 +343,7 @@ def _score_piece(piece: _Piece) -> Scorer:
             missing = piece.several - count
             if missing and piece.unanswered == "leave-out":
                 continue
-            failed = [Completion(row["id"], "", status="failed")] * missing
-            scorer.add(row_to_sample(row, with_rig=False), [*map(read_line, lines), *failed])
+            scorer.add(row_to_sample(row, with_rig=False), [*map(read_line, lines)], missing)
     return scorer
 
 
@@ -323,6 +354,37 @@ def _size(predictions: Path) -> int:
         return predictions.stat().st_size
     except OSError as error:
         raise UserError(f"{predictions}: {error.strerror}; give a predictions file") from None
+
+
+_OTHER_KINDS: Final = {
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first",
+    b"PAR1": "a parquet file; write JSON lines",
+    b"\xff\xfe": "text in UTF-16; save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16; save it as UTF-8",
+    b"[": "one JSON list; write one object a line, without brackets around them",
+}
+"""How files begin that are no JSON lines, and what they are."""
+
+
+def _refuse_other_kinds(predictions: Path) -> None:
+    """Say of a whole file what is wrong with it, rather than of each of its lines."""
+    with predictions.open("rb") as file:
+        start = file.read(64).lstrip()
+    for magic, what in _OTHER_KINDS.items():
+        if start.startswith(magic):
+            raise UserError(f"{predictions}: {what}")
+
+
+def _refuse_nothing(data: Path, predictions: Path, index: Index) -> None:
+    """Raise a UserError where not a single line answers a row: there is nothing to score."""
+    if not index.counts.any():
+        why = f"the first of {len(index.faults)}: {index.faults[0]}" if index.faults else "empty"
+        raise UserError(
+            f"{predictions}: no line of it answers a row of {data} ({why}); write "
+            '{"id": ..., "completion": ...} a line, with the ids of the data'
+        )
 
 
 def _refuse(

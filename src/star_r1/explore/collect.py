@@ -7,18 +7,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.data.pictures import plain_files, read_pair
 from star_r1.errors import UserError
-from star_r1.evaluate.paired import read_finished
-from star_r1.evaluate.predictions import Completion, read_completions
+from star_r1.evaluate.finished import Answers, Said, read_finished
+from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.runs import Evaluation
 from star_r1.explore.kinds import find_kinds
 from star_r1.explore.mentions import Piece, split
 from star_r1.explore.outlines import Outline, outlines
 from star_r1.render.visibility import instance_mask
 from star_r1.reward.star import star
-from star_r1.tvr.answer import parse_answer
+from star_r1.tvr.answer import Answer
 from star_r1.tvr.change import format_changes
 from star_r1.tvr.sample import Sample
 from star_r1.tvr.scene import UNKNOWN_RIG, Rig, Scene
@@ -32,14 +31,6 @@ MOST_ITEMS: Final = 60
 
 TERMS: Final = ("exact", "attribute", "object", "format", "wrong", "missing")
 """Of the reward, as the report has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One evaluation: its folder, and id -> its completions."""
-
-    evaluation: Evaluation
-    completions: Mapping[str, Sequence[Completion]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +59,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the page is about: a dataset, the ids of its rows to show, the runs over them."""
+    """What the page is about: a dataset, the runs over it, and their answers to its rows."""
 
     data: Path
-    ids: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[Evaluation, ...]
+    answers: Answers
 
 
 def open_source(paths: Sequence[Path]) -> Source:
@@ -110,22 +101,10 @@ def open_source(paths: Sequence[Path]) -> Source:
                 f"{evaluations[0].folder} and {evaluation.folder} were evaluated on different "
                 f"data, {folders[0]} and {evaluation.about['data']}; explore each by itself"
             )
-    try:
-        ids = [row["id"] for row in read_columns(data, ["id"])]
-    except UserError as error:
-        if not runs:
-            raise
-        raise UserError(f"{runs[0]}: its data cannot be read: {error}") from None
-    known = set(ids)
-    read = tuple(
-        Run(evaluation, read_completions(evaluation.folder / "predictions.jsonl", known))
-        for evaluation in evaluations
-    )
-    if read:
-        ids = [id for id in ids if any(id in run.completions for run in read)]
-    if not ids:
+    answers = Answers(evaluations, data)
+    if not len(answers):
         raise UserError(f"{paths[0]}: no rows to show; is the evaluation finished?")
-    return Source(data, tuple(ids), read)
+    return Source(data, tuple(evaluations), answers)
 
 
 def _same_data(one: Evaluation, other: Evaluation) -> bool:
@@ -140,34 +119,34 @@ def rows(source: Source) -> Iterator[Row]:
     """The rows of the page, in the order of the dataset; one shard at a time is in memory.
 
     Raises:
-        UserError: a row is damaged.
+        UserError: a row is damaged; after the last one: the data are not those of a run.
     """
-    wanted = set(source.ids)
-    for row in read_columns(source.data, [*SAMPLE_COLUMNS, "images"]):
-        if row["id"] in wanted:
-            yield make_row(row, source.runs)
+    for row in source.answers.rows(["images"]):
+        yield make_row(row.row, row.sample, row.said)
 
 
-def make_row(row: Mapping[str, Any], runs: Sequence[Run]) -> Row:
+def make_row(row: Mapping[str, Any], sample: Sample, said: Sequence[Said | None]) -> Row:
     """A row of a dataset with what each run said of it.
 
     Args:
-        row: the ``SAMPLE_COLUMNS`` and ``images``, two pictures with their ``bytes``.
-        runs: those that are shown; not all need have answered it.
+        row: with the column ``images``, two pictures with their ``bytes``.
+        sample: of the row.
+        said: by each run that is shown, None where it did not answer.
 
     Raises:
-        UserError: the row does not hold what ``generate`` writes, or a picture is none.
+        UserError: a picture is none.
     """
-    sample = row_to_sample(row)
     sizes = [picture.size for picture in read_pair(row)]
     initial, final = (
         # By its bytes: the initial picture, which every view of a scene shares, is there once.
         Picture(f"{hashlib.sha256(content).hexdigest()[:20]}.{form}", content, size)
         for size, (content, form) in zip(sizes, plain_files(row), strict=True)
     )
-    said = [
-        [_say(sample, completion) for completion in run.completions.get(sample.id, ())]
-        for run in runs
+    by_run = [
+        [_say(sample, *one) for one in zip(own.completions, own.answers, strict=True)]
+        if own
+        else []
+        for own in said
     ]
     full = {
         "id": sample.id,
@@ -178,9 +157,9 @@ def make_row(row: Mapping[str, Any], runs: Sequence[Run]) -> Row:
         ],
         "objects": _objects_json(sample),
         "changes": [{"text": str(change), **change.to_dict()} for change in sample.changes],
-        "runs": said,
+        "runs": by_run,
     }
-    return Row(_brief(sample, said), full, (initial, final))
+    return Row(_brief(sample, by_run), full, (initial, final))
 
 
 def _picture_json(picture: Picture, scene: Scene, rig: Rig, view: str) -> dict[str, Any]:
@@ -246,9 +225,8 @@ def _brief(sample: Sample, said: Sequence[Sequence[Mapping[str, Any]]]) -> dict[
     }
 
 
-def _say(sample: Sample, completion: Completion) -> dict[str, Any]:
-    """One completion, read and scored."""
-    answer = parse_answer(completion.text, sample.vocabulary)
+def _say(sample: Sample, completion: Completion, answer: Answer) -> dict[str, Any]:
+    """One completion with its answer, scored."""
     reward = star(answer, sample.changes)
     verdict = find_kinds(answer, reward, sample.changes)
     text, left_out = _shorten(completion.text)

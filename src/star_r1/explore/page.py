@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Final
 
 from star_r1.errors import UserError
@@ -72,16 +71,15 @@ def write_explorer(paths: Sequence[Path], out: Path) -> Path:
     briefs: list[dict[str, Any]] = []
     written = set[Path]()
     chunk: list[dict[str, Any]] = []
-    with progress("Writing the explorer", len(source.ids)) as advance:
+    with progress("Writing the explorer", len(source.answers)) as advance:
         for row in rows(source):
             written |= _write_pictures(out / "images", row)
             briefs.append(row.brief)
             chunk.append(row.full)
-            if len(chunk) == CHUNK or len(briefs) == len(source.ids):
+            if len(chunk) == CHUNK or len(briefs) == len(source.answers):
                 written.add(_write_chunk(out / "data", (len(briefs) - 1) // CHUNK, chunk))
                 chunk = []
             advance()
-    _check_scores(source, briefs)
     _prune(out, written)
     write_atomic(index, script("begin", index_json(source, briefs)))
     return page
@@ -129,24 +127,6 @@ def script(function: str, *arguments: Any) -> str:
     return f"StarR1.{function}({','.join(values)});\n".replace("<", "\\u003c")
 
 
-def _check_scores(source: Source, briefs: Sequence[dict[str, Any]]) -> None:
-    """The data's folder may hold another dataset by now: the ids would fit, and nothing else.
-
-    Raises:
-        UserError: a run's answers are not worth the TAcc that its metrics.json has.
-    """
-    for place, run in enumerate(source.runs):
-        said = [brief["runs"][place] for brief in briefs if brief["runs"][place]]
-        now = fmean(answers["right"] / answers["of"] for answers in said) if said else None
-        before = run.evaluation.scores["overall"]["tacc"]["value"]
-        if now is None or before is None or abs(before - now) > 1e-9:
-            raise UserError(
-                f"{run.evaluation.folder}: its answers to {source.data} have TAcc {now}, "
-                f"metrics.json says {before}; these are not the data or answers of then: "
-                "evaluate it again"
-            )
-
-
 def _prune(out: Path, written: set[Path]) -> None:
     """Remove what an earlier explorer left in the folder."""
     for path in (*(out / "data").glob("rows-*.js"), *(out / "images").glob("*.*")):
@@ -190,7 +170,7 @@ def index_json(source: Source, briefs: Sequence[dict[str, Any]]) -> dict[str, An
             {
                 "name": name,
                 # Of a folder, its name: where it lies is nobody's business, should the page travel.
-                "model": re.sub(r"^/.*/", "", str(run.evaluation.about.get("model", ""))),
+                "model": re.sub(r"^/.*/", "", str(run.about.get("model", ""))),
                 "outcome": [
                     list(OUTCOMES).index(said["outcome"]) if said else -1 for said in answers
                 ],
@@ -211,7 +191,7 @@ def index_json(source: Source, briefs: Sequence[dict[str, Any]]) -> dict[str, An
 
 def _names(source: Source) -> list[str]:
     """Of the runs' folders; with as much of their paths as tells them apart."""
-    paths = [run.evaluation.folder.resolve().parts for run in source.runs]
+    paths = [run.folder.resolve().parts for run in source.runs]
     length = 1
     while len({path[-length:] for path in paths}) < len(paths):
         length += 1

@@ -8,11 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
-from star_r1.data.dataset import SAMPLE_COLUMNS, load, row_to_sample
+from star_r1.data.dataset import load
 from star_r1.data.pictures import plain_files, read_pair
-from star_r1.errors import UserError
-from star_r1.evaluate.predictions import read_predictions
-from star_r1.evaluate.runs import Evaluation
+from star_r1.evaluate.finished import Answers
 from star_r1.render.cameras import Camera
 from star_r1.render.visibility import centre
 from star_r1.reward.star import Reward, star
@@ -74,50 +72,57 @@ class Pair:
         return scene.objects if "position" in scene.vocabulary.attributes else scene.visible
 
 
-def choose(evaluations: Sequence[Evaluation]) -> list[Pair]:
+def choose(answers: Answers, data: Path, runs: Mapping[int, str]) -> list[Pair]:
     """The pairs to show, by id: views and outcomes in turn, within each by a hash of the id.
 
-    Raises:
-        UserError: the evaluations are of different rows; their data or predictions are missing or
-            damaged.
-    """
-    if len({_rows_of(run) for run in evaluations}) > 1:
-        raise UserError(
-            f"{evaluations[0].folder} and {evaluations[-1].folder} were evaluated on different "
-            "rows; evaluate both with the same --data, --views and --limit"
-        )
-    rows = load(Path(evaluations[0].about["data"]))
-    place = {id: n for n, id in enumerate(rows["id"])}
-    completions = [read_predictions(run.folder / "predictions.jsonl", place) for run in evaluations]
+    Args:
+        answers: to the rows; all of them are read, ``answers.judged`` is there afterwards.
+        data: the folder that they are of.
+        runs: places in ``answers`` of the runs to show -> their names; rows that all of these
+            answered are chosen from.
 
-    entries: dict[str, tuple[Sample, tuple[Said, ...]]] = {}
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for row in rows.select_columns(list(SAMPLE_COLUMNS)):
-        if all(row["id"] in texts for texts in completions):
-            sample = row_to_sample(row)
-            said = tuple(
-                say(run.name, texts[sample.id], sample)
-                for run, texts in zip(evaluations, completions, strict=True)
-            )
-            entries[sample.id] = sample, said
-            kinds.setdefault((_outcome(said), sample.view), []).append(sample.id)
-    columns = [sorted(kinds[kind], key=rank) for kind in sorted(kinds)]
-    in_turn = [id for turn in zip_longest(*columns) for id in turn if id is not None]
+    Raises:
+        UserError: data or predictions are damaged, or do not belong together.
+    """
+    kinds: dict[tuple[str, str], list[_Candidate]] = {}
+    for row in answers.rows():
+        shown = [row.said[place] for place in runs]
+        said = [one for one in shown if one is not None]
+        if len(said) < len(runs):
+            continue
+        first = tuple((one.completions[0].text, one.answers[0]) for one in said)
+        outcome = _outcome([answer.is_exactly(row.sample.changes) for _, answer in first])
+        of_kind = kinds.setdefault((outcome, row.sample.view), [])
+        of_kind.append(_Candidate(rank(row.sample.id), row.place, row.sample, first, outcome))
+        if len(of_kind) >= 2 * SHOWN:  # no more of a kind are shown
+            of_kind[:] = sorted(of_kind, key=lambda one: one.rank)[:SHOWN]
+    columns = [sorted(kinds[kind], key=lambda one: one.rank) for kind in sorted(kinds)]
+    in_turn = [one for turn in zip_longest(*columns) for one in turn if one is not None]
+    chosen = sorted(in_turn[:SHOWN], key=lambda one: one.sample.id)
+    rows = load(data) if chosen else []
     return [
         Pair(
-            sample,
-            show(sample, rows[place[id]]),
-            said,
-            _outcome(said),
+            one.sample,
+            show(one.sample, rows[one.place]),
+            tuple(
+                _say(name, text, answer, one.sample)
+                for name, (text, answer) in zip(runs.values(), one.said, strict=True)
+            ),
+            one.outcome,
         )
-        for id in sorted(in_turn[:SHOWN])
-        for sample, said in (entries[id],)
+        for one in chosen
     ]
 
 
-def _rows_of(run: Evaluation) -> Any:
-    """The fingerprint of the rows that were evaluated."""
-    return run.about.get("identity", {}).get("rows")
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A row that may be shown: its place in the data, and what each run said first of it."""
+
+    rank: str
+    place: int
+    sample: Sample
+    said: tuple[tuple[str, Answer], ...]
+    outcome: str
 
 
 def rank(id: str) -> str:
@@ -127,7 +132,10 @@ def rank(id: str) -> str:
 
 def say(run: str, completion: str, sample: Sample) -> Said:
     """A completion of the model ``run``, read and scored."""
-    answer = parse_answer(completion, sample.vocabulary)
+    return _say(run, completion, parse_answer(completion, sample.vocabulary), sample)
+
+
+def _say(run: str, completion: str, answer: Answer, sample: Sample) -> Said:
     return Said(
         run,
         completion,
@@ -137,10 +145,10 @@ def say(run: str, completion: str, sample: Sample) -> Said:
     )
 
 
-def _outcome(said: Sequence[Said]) -> str:
+def _outcome(right: Sequence[bool]) -> str:
     """By the first and the last model: right, wrong, newly right, newly wrong."""
-    now = "right" if said[-1].right else "wrong"
-    return now if said[0].right == said[-1].right else f"newly {now}"
+    now = "right" if right[-1] else "wrong"
+    return now if right[0] == right[-1] else f"newly {now}"
 
 
 def show(sample: Sample, row: Mapping[str, Any]) -> tuple[Picture, ...]:

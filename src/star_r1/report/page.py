@@ -3,16 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from star_r1 import metrics, trance_metrics
 from star_r1.errors import UserError
+from star_r1.evaluate.compare import Estimate, contrast
+from star_r1.evaluate.finished import Answers, JudgedRun
+from star_r1.evaluate.paired import Paired
 from star_r1.evaluate.runs import Evaluation
 from star_r1.files import write_atomic
-from star_r1.metrics import Measured, group_views
+from star_r1.metrics import Measured, Rows, group_views
 from star_r1.report import gallery, samples
 from star_r1.report.plots import Point, curve_chart
 from star_r1.report.runs import Curve, Training, read_runs
@@ -53,13 +57,16 @@ TERMS: Final = ("exact", "attribute", "object", "format", "wrong", "missing")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a metrics table: ``scale`` is the right end of its interval bars, 0 for none."""
+    """One line of a metrics table: ``scale`` is the right end of its interval bars, 0 for none.
+
+    ``change`` is the paired difference of the last evaluation from the first one.
+    """
 
     name: str
     measured: tuple[Measured, ...]
     percent: bool
     scale: float
-    change: float | None
+    change: Estimate | None
     verdict: str
 
 
@@ -78,10 +85,13 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     """
     if not runs:
         raise UserError("no runs to report on; give folders of evaluate or train")
-    evaluations, trainings = read_runs(runs)
+    read, trainings = read_runs(runs)
+    judged, pairs = _judge(read) if read else ([], [])
+    evaluations = [one.run for one in judged]
     first_and_last = evaluations[:1] + evaluations[1:][-1:]
     groups = {group for run in evaluations for group in run.scores}
     views = group_views(groups - set(GROUP_NAMES))["overall"]
+    changes = _changes(judged[0], judged[-1], views) if len(judged) > 1 else {}
     environment = Environment(
         loader=PackageLoader("star_r1.report", "."),
         autoescape=True,
@@ -95,10 +105,10 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         trained=_and([f"{t.name} was trained for {t.steps:g} steps" for t in trainings]),
         answered=_and([f"{run.name} (model {run.about.get('model')})" for run in evaluations]),
         charts=_charts(trainings, first_and_last),
-        tables=_tables(evaluations, views) if evaluations else [],
+        tables=_tables(evaluations, changes, views) if evaluations else [],
         metrics=_union(run.scores["overall"] for run in evaluations),
-        headline=_headline(first_and_last, views) if evaluations else [],
-        gallery=gallery.choose(first_and_last) if evaluations else [],
+        headline=_headline(first_and_last, changes, views) if evaluations else [],
+        gallery=pairs,
         samples=[step for training in trainings for step in samples.choose(training)],
         views=views,
         other_views=_and(views[1:]),
@@ -106,6 +116,65 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     )
     # A lone surrogate, which JSON can smuggle into a completion, has no UTF-8.
     write_atomic(out, page.encode("utf-8", "replace"))
+
+
+def _judge(evaluations: Sequence[Evaluation]) -> tuple[list[JudgedRun], list[gallery.Pair]]:
+    """Evaluations with the metrics that their answers have now, and the pairs of the gallery.
+
+    Raises:
+        UserError: data or predictions are missing or damaged, or not those of then; the first and
+            the last evaluation are of different rows.
+    """
+    first, last = evaluations[0], evaluations[-1]
+    same = _rows_of(first) == _rows_of(last)
+    folders = [Path(run.about["data"]) for run in evaluations]
+    if same:  # also where it has another name there
+        folders[-1] = folders[0]
+    places: dict[Path, list[int]] = {}
+    for place, folder in enumerate(folders):
+        places.setdefault(folder, []).append(place)
+    judged: dict[int, JudgedRun] = {}
+    pairs: list[gallery.Pair] = []
+    for folder, here in places.items() if same else ():
+        answers = Answers([evaluations[place] for place in here], folder)
+        if folder == folders[0]:
+            ends = dict.fromkeys((0, len(here) - 1))
+            names = {end: evaluations[here[end]].name for end in ends}
+            pairs = gallery.choose(answers, folder, names)
+        else:
+            for _ in answers.rows():
+                pass
+        judged |= zip(here, answers.judged, strict=True)
+    if not same or not np.array_equal(judged[0].keys, judged[len(evaluations) - 1].keys):
+        raise UserError(
+            f"{first.folder} and {last.folder} were evaluated on different rows; evaluate both "
+            "with the same --data, --views and --limit"
+        )
+    return [judged[place] for place in range(len(evaluations))], pairs
+
+
+def _rows_of(run: Evaluation) -> Any:
+    """The fingerprint of the rows that were evaluated."""
+    return run.about.get("identity", {}).get("rows")
+
+
+_Changes: TypeAlias = dict[str, dict[str, Estimate | None]]
+"""Group, or TRANCE's setting -> metric -> its paired difference."""
+
+
+def _changes(before: JudgedRun, after: JudgedRun, views: Sequence[str]) -> _Changes:
+    """How much the last evaluation is above the first one, over the same rows."""
+
+    def differences(old: Rows, new: Rows, groups: Mapping[str, tuple[str, ...]]) -> _Changes:
+        values = {"before": old.values, "after": new.values}
+        paired = Paired(before.keys, old.scene_keys, before.views, values, old.metrics)
+        return contrast([paired], "before", groups, old.metrics, bounds=old.bounds)[1]["after"]
+
+    changes = differences(before.rows, after.rows, group_views(views))
+    for setting in before.trance.keys() & after.trance.keys():
+        every = {setting: tuple(views)}
+        changes |= differences(before.trance[setting], after.trance[setting], every)
+    return changes
 
 
 def _and(items: Sequence[str]) -> str:
@@ -192,15 +261,19 @@ def _charts(
     return charts
 
 
-def _headline(evaluations: Sequence[Evaluation], views: Sequence[str]) -> list[tuple[str, Row]]:
+def _headline(
+    evaluations: Sequence[Evaluation], changes: _Changes, views: Sequence[str]
+) -> list[tuple[str, Row]]:
     """(name, TAcc) by view; ID is the center view by definition and would stand there twice."""
     names = {"overall": "overall", **{view: view for view in views}}
     names |= {"center": "center (ID)", "ood": f"{_and(views[1:])} (OOD)"}
-    return [(name, _group(evaluations, group, ["tacc"])[0]) for group, name in names.items()]
+    return [
+        (name, _group(evaluations, changes, group, ["tacc"])[0]) for group, name in names.items()
+    ]
 
 
 def _tables(
-    evaluations: Sequence[Evaluation], views: Sequence[str]
+    evaluations: Sequence[Evaluation], changes: _Changes, views: Sequence[str]
 ) -> list[tuple[str, str, list[Row]]]:
     """(tab, caption, rows) of each group of the metrics, and of TRANCE's where there are any."""
     shown = _union(run.scores["overall"] for run in evaluations)
@@ -208,11 +281,15 @@ def _tables(
     for group, of in group_views(views).items():
         name = GROUP_NAMES.get(group, group.capitalize())
         caption = f"{name}: final picture from {_and(of)}"
-        tables.append((name, caption, _group(evaluations, group, shown)))
+        tables.append((name, caption, _group(evaluations, changes, group, shown)))
     for setting, caption in SETTINGS.items():
         if all(run.trance for run in evaluations):
             overall = [run.trance[setting]["overall"] for run in evaluations]
-            rows = [_row(metric, tuple(o[metric] for o in overall)) for metric in overall[0]]
+            change = changes.get(setting, {})
+            rows = [
+                _row(metric, tuple(o[metric] for o in overall), change.get(metric))
+                for metric in overall[0]
+            ]
             tables.append((caption.partition(":")[0], caption, rows))
     return tables
 
@@ -221,25 +298,24 @@ def _union(names: Iterable[Iterable[str]]) -> list[str]:
     return list(dict.fromkeys(name for some in names for name in some))
 
 
-def _group(evaluations: Sequence[Evaluation], group: str, shown: Iterable[str]) -> list[Row]:
+def _group(
+    evaluations: Sequence[Evaluation], changes: _Changes, group: str, shown: Iterable[str]
+) -> list[Row]:
     scores = [run.scores.get(group, {}) for run in evaluations]
-    return [_row(metric, tuple(of.get(metric, NOTHING) for of in scores)) for metric in shown]
+    change = changes.get(group, {})
+    return [
+        _row(metric, tuple(of.get(metric, NOTHING) for of in scores), change.get(metric))
+        for metric in shown
+    ]
 
 
-def _row(metric: str, measured: tuple[Measured, ...]) -> Row:
+def _row(metric: str, measured: tuple[Measured, ...], change: Estimate | None) -> Row:
     percent = metric not in COUNTS
     scale = 1.0 if percent else max((m["ci95"][1] for m in measured if m["ci95"]), default=0.0)
-    change, verdict = None, ""
-    before, after = measured[0], measured[-1]
-    old, new = before["value"], after["value"]
-    if len(measured) > 1 and old is not None and new is not None:
-        assert before["ci95"]
-        assert after["ci95"]
-        (low, high), (new_low, new_high) = before["ci95"], after["ci95"]
-        change = new - old
-        # The difference in steps is best at 0, so that neither direction is better.
-        if metric != "avg_step_diff" and (new_low > high or new_high < low):
-            verdict = "worse" if (change > 0) == (metric in LOWER_IS_BETTER) else "better"
+    verdict = ""
+    # The difference in steps is best at 0, so that neither direction is better.
+    if change is not None and change.marked and metric != "avg_step_diff":
+        verdict = "worse" if (change.value > 0) == (metric in LOWER_IS_BETTER) else "better"
     if not percent:
         scale = 0.0 if metric == "avg_step_diff" else scale or 1.0
     return Row(METRIC_NAMES.get(metric, metric), measured, percent, scale, change, verdict)

@@ -200,7 +200,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
     heads = ("metric", *(f"{group} (n = {scores[group]['tacc']['n']})" for group in groups))
     return (
         f"Greedy answers to {_describe(evaluation['data'])}; commit {evaluation['commit']}. Shares "
-        "in percent with 95% bootstrap intervals; `diff` and `ndiff`, for which lower is better, "
+        "in percent with 95% intervals by scenes; `diff` and `ndiff`, for which lower is better, "
         "count wrong attributes. id: the final picture is from the center; ood: from elsewhere.\n\n"
         + _table(heads, rows)
     )
@@ -209,10 +209,10 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
 def _cell(metric: str, measured: Mapping[str, Any]) -> str:
     if measured["value"] is None:
         return "-"
-    value, low, high = (
-        f"{_shown(metric, number):g}" for number in (measured["value"], *measured["ci95"])
+    value, *ends = (
+        f"{_shown(metric, number):g}" for number in (measured["value"], *(measured["ci95"] or ()))
     )
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def _shown(metric: str, value: float) -> float:

@@ -1,10 +1,13 @@
 """A sample: an initial scene, the changes made to it, and the view of the final picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
 
 from star_r1.tvr.change import Change
 from star_r1.tvr.change import replay as _replay
-from star_r1.tvr.scene import STANDARD_RIG, Rig, Scene
+from star_r1.tvr.scene import STANDARD_RIG, Object, Rig, Scene
 from star_r1.tvr.vocabulary import VIEWS, Vocabulary
 
 
@@ -41,6 +44,31 @@ class Sample:
         """The scene of the final picture."""
         return _replay(self.initial, self.changes)
 
+    @property
+    def scene_key(self) -> int:
+        """What all views of a scene share: 64 bits of a hash of its objects and changes.
+
+        Rows of one key are right or wrong together, more or less: ``star_r1.intervals``.
+
+        >>> objects = [Object(i, "red", "cube", "small", "metal", (0, 4 * i)) for i in range(10)]
+        >>> sample = Sample("000000-center", Scene(tuple(objects)), ())
+        >>> sample.scene_key == sample.seen_from("left").scene_key
+        True
+        """
+        return _scene_key(self.initial.objects, self.changes)
+
     def seen_from(self, view: str) -> "Sample":
         """The same scene and changes with the final picture from ``view``; the id says so."""
         return replace(self, id=f"{self.id.rsplit('-', 1)[0]}-{view}", view=view)
+
+
+# The views of a scene follow each other.
+@lru_cache(maxsize=8)
+def _scene_key(objects: Sequence[Object], changes: Sequence[Change]) -> int:
+    parts = [
+        f"{o.index} {o.color} {o.shape} {o.size} {o.material} {o.position} {o.rotation}"
+        for o in objects
+    ]
+    text = "\n".join((*parts, *map(str, changes)))
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
