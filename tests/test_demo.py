@@ -39,11 +39,11 @@ def test_the_whole_loop(small: Path, capsys: pytest.CaptureFixture[str]) -> None
     demo.run(small, seed=3)
     printed = capsys.readouterr().out
     assert (small / "report.html").resolve().as_uri() in printed
-    assert "0.0 [0.0, 0.0]" in printed
+    assert "0.0 [0.0, 84.2]" in printed  # of two scenes
     summary = json.loads((small / "summary.json").read_text())
     assert summary["seed"] == 3
     assert list(summary["trained"]) == ["overall", "center", "left", "right", "ood"]
-    assert summary["base"]["overall"]["n"] == 6
+    assert (summary["base"]["overall"]["n"], summary["base"]["overall"]["scenes"]) == (6, 2)
     stages = dict(summary["seconds"])
     assert stages.pop("total") == pytest.approx(sum(stages.values()), abs=0.1)
     assert len(stages) == 6

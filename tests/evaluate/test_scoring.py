@@ -305,5 +305,5 @@ def test_an_id_twice_in_the_data(data_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "data" / "train-00000-of-00001.parquet"
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
     (tmp_path / "p.jsonl").touch()
-    with pytest.raises(UserError, match="two rows have the id '000000-center'"):
+    with pytest.raises(UserError, match="id '000000-center'"):
         score_file(tmp_path, tmp_path / "p.jsonl")

@@ -18,7 +18,7 @@ from star_r1.analyze.sentences import split_sentences
 from star_r1.analyze.story import Story
 from star_r1.analyze.telling import tell
 from star_r1.analyze.words import lexicon
-from star_r1.tvr.answer import parse_answer, whole
+from star_r1.tvr.answer import Answer, parse_answer, whole
 from star_r1.tvr.change import Change
 from star_r1.tvr.sample import Sample
 
@@ -57,13 +57,14 @@ class Reading:
         return len(self.compared) / self.visible if self.visible else 0.0
 
 
-def read_reasoning(text: str | None, sample: Sample) -> Reading:
+def read_reasoning(text: str | None, sample: Sample, answer: Answer | None = None) -> Reading:
     """Read the reasoning of a completion. Never raises; linear in the length of ``text``.
 
     Args:
         text: a completion; anything but a string reads as empty. Of a reasoning longer than
             ``LONGEST`` the beginning is read.
         sample: what was asked about.
+        answer: what ``parse_answer`` made of the text, where that is known already.
 
     >>> from star_r1.tvr import Object, Scene, parse_changes
     >>> things = [Object(i, "gray", "cube", "small", "rubber", (40, 8 * i - 36)) for i in range(10)]
@@ -79,8 +80,8 @@ def read_reasoning(text: str | None, sample: Sample) -> Reading:
     >>> [str(change) for change in reading.stated]
     ['3.material.metal']
     """
-    answer = parse_answer(text, sample.vocabulary)
-    reasoning = find_reasoning(text)
+    answer = parse_answer(text, sample.vocabulary) if answer is None else answer
+    reasoning = find_reasoning(text, answer)
     lowered = reasoning[:LONGEST].lower().replace("’", "'")
     visible = sample.initial.visible
     items = find_references(lex(lowered, lexicon(sample.vocabulary)), visible)
@@ -104,12 +105,18 @@ def read_reasoning(text: str | None, sample: Sample) -> Reading:
     )
 
 
-def find_reasoning(text: str | None) -> str:
-    """The text of the think block; without one, what stands before the last answer, or all."""
+def find_reasoning(text: str | None, answer: Answer | None = None) -> str:
+    """The text of the think block; without one, what stands before the last answer, or all.
+
+    Args:
+        text: a completion.
+        answer: what ``parse_answer`` made of it, where that is known already.
+    """
     if not isinstance(text, str):
         return ""
-    text = whole(text)
+    given, text = text, whole(text)
     if "<think>" in text:
-        return parse_answer(text).reasoning
+        known = answer if text == given else None
+        return (known or parse_answer(text)).reasoning
     end = text.rfind("<answer>")
     return text if end < 0 else text[:end]

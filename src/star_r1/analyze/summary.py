@@ -83,7 +83,7 @@ class Read:
 def read_row(said: Said, sample: Sample) -> list[Read]:
     """What one run said to a row, its reasonings read."""
     return [
-        Read(sample, completion, answer, read_reasoning(completion.text, sample))
+        Read(sample, completion, answer, read_reasoning(completion.text, sample, answer))
         for completion, answer in zip(said.completions, said.answers, strict=True)
     ]
 
@@ -91,7 +91,7 @@ def read_row(said: Said, sample: Sample) -> list[Read]:
 def read_completion(completion: Completion, sample: Sample) -> Read:
     """A completion, read as an answer and as a reasoning."""
     answer = parse_answer(completion.text, sample.vocabulary)
-    return Read(sample, completion, answer, read_reasoning(completion.text, sample))
+    return Read(sample, completion, answer, read_reasoning(completion.text, sample, answer))
 
 
 def tabulate(rows: Sequence[Sequence[Read]]) -> Rows:
