@@ -360,6 +360,8 @@ def test_a_reference_that_moves_is_one_that_checkpoints_hold() -> None:
 
 def test_defaults_are_not_refused() -> None:
     assert not refusals(make())
+    shares = {"eval_strategy": "steps", "eval_steps": 0.5, "save_steps": 0.5}  # of all steps
+    assert not refusals(make(load_best_model_at_end=True, **shares))
     assert not refusals(StarSFTConfig("out", use_cpu=True, report_to="none"))
 
 

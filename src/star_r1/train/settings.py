@@ -183,7 +183,8 @@ def _of_grpo(args: GRPOConfig, use_peft: bool, sharded: bool) -> list[str]:
             f"--save_strategy best: rollouts last for {period} steps here, and a checkpoint does "
             "not hold them; give steps or epoch"
         )
-    if args.load_best_model_at_end and args.save_strategy == "steps" and every % period:
+    aligned = period == 1 or args.save_strategy != "steps" or every % period == 0
+    if args.load_best_model_at_end and not aligned:
         found.append(
             f"--load_best_model_at_end: rollouts last for {period} steps here, and checkpoints "
             f"wait for their end; give a multiple of it for --save_steps ({every:g}), so that what "
