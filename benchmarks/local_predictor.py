@@ -83,7 +83,7 @@ def measure(rows: Any, model: str, rounds: int, max_new_tokens: int) -> dict[str
     batched = LocalModel(
         alone.model, alone.processor, batch_size=BATCH, max_new_tokens=max_new_tokens
     )
-    questions = ask(rows, fingerprint(rows))
+    questions = list(ask(rows, fingerprint(rows)))
     arms: dict[str, Callable[[], dict[str, str]]] = {
         "generate": lambda: plain_generate(alone, questions, 1),
         f"generate, batch {BATCH}": lambda: plain_generate(alone, questions, BATCH),

@@ -34,4 +34,4 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 def questions(data_folder: Path) -> list[Question]:
     """A row each, as they are asked."""
     rows = load(data_folder)
-    return ask(rows, dict.fromkeys(rows["id"], "key"))
+    return list(ask(rows, dict.fromkeys(rows["id"], "key")))

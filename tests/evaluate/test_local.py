@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from star_r1.data.pictures import read_pair
 from star_r1.errors import UserError
 from star_r1.evaluate.local import LocalModel, _see
 from star_r1.evaluate.predictions import Completion
+from star_r1.evaluate.predictor import Question
 from star_r1.evaluate.questions import ask, fingerprint
 from star_r1.model.loading import load_model, load_processor
 
@@ -339,3 +341,22 @@ def test_variables_of_the_chat_template(model: Any, model_folder: Path, rows: An
     assert "chat_template_kwargs" not in plain
     with pytest.raises(UserError, match="has no such variable"):
         LocalModel(model, processor, chat_template_kwargs={"openin": "a"})
+
+
+def test_more_questions_than_are_looked_at_together(
+    model: Any, processor: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are taken as there is room for them, and the answers stay the same."""
+    whole = sorted(complete(model, processor, rows, max_new_tokens=4))
+    monkeypatch.setattr("star_r1.evaluate.local._AHEAD", 10)
+    taken: list[str] = []
+
+    def questions() -> Iterator[Question]:
+        for question in ask(rows, fingerprint(rows)):
+            taken.append(question.id)
+            yield question
+
+    answers = LocalModel(model, processor, max_new_tokens=4).predict(questions())
+    first = next(answers)
+    assert len(taken) == 10
+    assert sorted([(first.id, first.text), *((one.id, one.text) for one in answers)]) == whole

@@ -166,3 +166,33 @@ def test_only_an_endpoint_takes_extra_fields(data_folder: Path, tmp_path: Path, 
     with pytest.raises(UserError, match="--extra-body: only an endpoint takes it"):
         evaluate(model, data_folder, tmp_path / "run", extra_body={"top_k": 1})
     assert not (tmp_path / "run").exists()
+
+
+# A run that goes on
+
+
+def test_what_was_left_out_is_recorded_and_stays_so_when_a_run_goes_on(
+    serve: Serve, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a file would hold answers of two kinds; nothing is asked or paid for twice."""
+    server, out = serve(always("right")), tmp_path / "run"
+    server.refuse = refuse("temperature")
+    evaluate("endpoint:m", data_folder, out, limit=3)
+    assert json.loads((out / "run.json").read_text())["left_out"] == ["temperature"]
+    lines = (out / "predictions.jsonl").read_bytes()
+    assert "not asked for, since the endpoint refuses it: temperature" in capsys.readouterr().err
+    server.refuse = lambda body, headers: None
+    evaluate("endpoint:m", data_folder, out, limit=5)
+    assert (out / "predictions.jsonl").read_bytes().startswith(lines)
+    assert len(server.asked) == 5
+    assert not any("temperature" in asked.body for asked in server.asked)
+    assert json.loads((out / "run.json").read_text())["left_out"] == ["temperature"]
+    assert "not asked for, since the endpoint refuses it" in capsys.readouterr().err
+
+
+def test_nothing_is_recorded_where_nothing_is_refused(
+    serve: Serve, data_folder: Path, tmp_path: Path
+) -> None:
+    serve(always("right"))
+    evaluate("endpoint:m", data_folder, tmp_path / "run", limit=1)
+    assert "left_out" not in json.loads((tmp_path / "run" / "run.json").read_text())

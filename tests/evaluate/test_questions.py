@@ -1,6 +1,7 @@
 """What is asked of rows, which rows cannot be asked, and what a key depends on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from star_r1.data.dataset import load, shards
 from star_r1.errors import UserError
 from star_r1.evaluate.examples import choose_examples
-from star_r1.evaluate.questions import ask, fingerprint, make_keys
+from star_r1.evaluate.questions import Rows, ask, fingerprint, make_keys
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def spoil(image: dict[str, Any]) -> None:
 
 def test_a_picture_that_does_not_decode_is_named(change: Callable[..., Path]) -> None:
     rows = load(change(lambda rows: spoil(rows[4]["images"][0])))
-    question = ask(rows, make_keys(fingerprint(rows), {}))[4]
+    *_, question = islice(ask(rows, make_keys(fingerprint(rows), {})), 5)
     with pytest.raises(UserError, match=rf"row '{question.id}': its initial picture is damaged"):
         question.see()
 
@@ -103,3 +104,33 @@ def test_other_examples_of_the_same_ids_are_another_question(
     assert [row["id"] for row in shown] == [row["id"] for row in others]
     prints = [fingerprint(rows, examples=of) for of in ([], shown, others)]
     assert len({of[rows["id"][0]] for of in prints}) == 3
+
+
+@pytest.mark.parametrize("limit", [None, 3, 100])
+@pytest.mark.parametrize("views", [None, ["left"], ["left", "center"]])
+def test_rows_are_those_of_the_dataset(
+    data_folder: Path, views: list[str] | None, limit: int | None
+) -> None:
+    rows = Rows(data_folder, views, limit)
+    expected = list(load(data_folder, views))[:limit]
+    assert len(rows) == len(expected)
+    for _ in range(2):  # they can be gone through again
+        assert [row["id"] for row in rows] == [row["id"] for row in expected]
+    assert fingerprint(rows) == fingerprint(expected)
+    assert [row["id"] for row in rows.without_pictures()] == [row["id"] for row in expected]
+
+
+def test_questions_are_made_when_they_are_asked(data_folder: Path) -> None:
+    """What is asked holds nothing of what comes after it."""
+    seen: list[str] = []
+
+    def rows() -> Iterator[Any]:
+        for row in Rows(data_folder):
+            seen.append(row["id"])
+            yield row
+
+    questions = ask(rows(), dict.fromkeys((row["id"] for row in Rows(data_folder)), ""))
+    assert not seen
+    first, second = next(questions), next(questions)
+    assert seen == [first.id, second.id]
+    assert len(first.see()) == 2

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,8 @@ def test_two_at_once_want_two_folders(data_folder: Path, tmp_path: Path) -> None
     out, asked = tmp_path / "run", []
 
     class Slow(BaselinePredictor):
-        def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
+        def predict(self, questions: Iterable[Question]) -> Iterator[Completion]:
+            questions = list(questions)
             asked.append(len(questions))
             with pytest.raises(UserError, match="another process is evaluating into it"):
                 evaluate("baseline:silent", data_folder, out)

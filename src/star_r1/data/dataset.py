@@ -73,6 +73,8 @@ _SPECIAL: Final = re.compile(r"<\|[a-z_]{1,40}\|>|<image>", re.ASCII)
 
 _BATCH_ROWS: Final = 1024
 """Read at a time: the files of other makers may hold any number of rows."""
+_BATCH_PICTURES: Final = 64
+"""The same where their pictures are read."""
 _SHARD: Final = re.compile(
     r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet", re.ASCII
 )
@@ -220,14 +222,13 @@ def read_files(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[dict[s
 def _batches(paths: Iterable[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Some of the columns, checked: the one place where rows come in."""
     ids = Ids()
+    size = _BATCH_PICTURES if "images" in columns else _BATCH_ROWS
     for path in paths:
         number = 0
         try:
             with open_shard(path) as file:
                 _check_schema(path, file.schema_arrow)
-                for batch in file.iter_batches(
-                    _BATCH_ROWS, columns=list(columns), use_threads=False
-                ):
+                for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
                     batch.validate(full=True)  # offsets, and that text is UTF-8
                     if fault := _fault(batch, ids):
                         place, what = fault

@@ -1,7 +1,7 @@
 """Reference points that learn nothing: a floor, a ceiling, and what colors and outlines give."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -77,13 +77,14 @@ class BaselinePredictor:
         if name not in BASELINES:
             raise UserError(f"baseline {name!r}: choose {', '.join(BASELINES)}")
         self.name, self.seed = name, seed
+        self.left_out: set[str] = set()
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Its name and seed."""
         return {"baseline": self.name, "baseline_seed": self.seed}
 
-    def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
+    def predict(self, questions: Iterable[Question]) -> Iterator[Completion]:
         """Answer in the given order."""
         for question in questions:
             images = question.see()

@@ -1,9 +1,11 @@
 """Which solved samples a few-shot prompt shows: few, unlike one another, none that is asked."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -39,15 +41,15 @@ def choose_examples(
         raise UserError(f"{k} examples: give a number of 0 or more")
     if k == 0:
         return []
-    samples = list(_candidates(data, evaluated))
-    scenes = len({sample.initial for sample in samples})
+    candidates = list(_candidates(data, evaluated))
+    scenes = len({candidate.scene for candidate in candidates})
     if scenes < k:
         but = f" that are not in {evaluated} and have its vocabulary" if evaluated else ""
         raise UserError(
             f"{data}: {scenes} scenes{but}, too few for {k} examples; name another dataset or "
             "split, such as train"
         )
-    return [_read(data, sample.id) for sample in _spread(samples, k, seed)]
+    return [_read(data, chosen.id) for chosen in _spread(candidates, k, seed)]
 
 
 def _read(data: Path, id: str) -> dict[str, Any]:
@@ -57,43 +59,63 @@ def _read(data: Path, id: str) -> dict[str, Any]:
         raise UserError(f"{data}: {error}, or give another seed") from None
 
 
-def _candidates(data: Path, evaluated: Path | None) -> Iterator[Sample]:
+_Trait: TypeAlias = tuple[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A row that may be shown: its id, a fingerprint of its scene, and how it may differ."""
+
+    id: str
+    scene: bytes
+    traits: tuple[tuple[_Trait, ...], ...]
+
+
+def _candidates(data: Path, evaluated: Path | None) -> Iterator[_Candidate]:
     asked, vocabularies = set(), set()
     if evaluated is not None:
         for row in read_columns(evaluated, ["initial", "vocabulary"]):
-            asked.add(row["initial"])
+            asked.add(_digest(row["initial"]))
             vocabularies.add(row["vocabulary"])
+    traits: dict[tuple[tuple[_Trait, ...], ...], tuple[tuple[_Trait, ...], ...]] = {}
     for row in read_columns(data, SAMPLE_COLUMNS):
-        if row["initial"] in asked or (vocabularies and row["vocabulary"] not in vocabularies):
+        scene = _digest(row["initial"])
+        if scene in asked or (vocabularies and row["vocabulary"] not in vocabularies):
             continue
         sample = row_to_sample(row)
         # Where an attribute changes twice, nothing in the pictures shows what it was in between.
         if len({(c.index, c.attribute) for c in sample.changes}) == len(sample.changes):
-            yield sample
+            own = _traits(sample)
+            yield _Candidate(sample.id, scene, traits.setdefault(own, own))
 
 
-def _spread(samples: Sequence[Sample], k: int, seed: int) -> list[Sample]:
+def _digest(scene: str) -> bytes:
+    return hashlib.blake2b(scene.encode(), digest_size=16).digest()
+
+
+def _spread(candidates: Sequence[_Candidate], k: int, seed: int) -> list[_Candidate]:
     """Choose ``k`` scenes as ``choose_examples`` says."""
-    order = np.random.default_rng(seed).permutation(len(samples))
-    left = [samples[place] for place in order]
-    shown: Counter[tuple[str, int | str]] = Counter()
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    left = [candidates[place] for place in order]
+    shown: Counter[_Trait] = Counter()
     chosen = []
     for _ in range(k):
-        best = min(left, key=lambda s: [_mean([shown[t] for t in trait]) for trait in _traits(s)])
-        shown.update(trait for traits in _traits(best) for trait in traits)
-        left = [sample for sample in left if sample.initial != best.initial]
+        best = min(left, key=lambda one: [_mean([shown[t] for t in trait]) for trait in one.traits])
+        shown.update(trait for traits in best.traits for trait in traits)
+        left = [one for one in left if one.scene != best.scene]
         chosen.append(best)
     return chosen
 
 
-def _traits(sample: Sample) -> list[list[tuple[str, int | str]]]:
+def _traits(sample: Sample) -> tuple[tuple[_Trait, ...], ...]:
     """In what samples may differ, what matters most first."""
-    return [
-        [("changes", len(sample.changes))],
-        [("attribute", attribute) for attribute in sorted({c.attribute for c in sample.changes})],
-        [("visible", len(sample.initial.visible))],
-        [("view", sample.view)],
-    ]
+    attributes = sorted({change.attribute for change in sample.changes})
+    return (
+        (("changes", len(sample.changes)),),
+        tuple(("attribute", attribute) for attribute in attributes),
+        (("visible", len(sample.initial.visible)),),
+        (("view", sample.view),),
+    )
 
 
 def _mean(counts: Sequence[int]) -> float:

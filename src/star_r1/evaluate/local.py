@@ -4,7 +4,8 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import torch
 from transformers import (
@@ -22,15 +23,18 @@ from star_r1.model.loading import TRAINABLE, load_model, load_processor
 from star_r1.model.template import check_settings, render
 from star_r1.tvr.answer import whole
 
+_AHEAD: Final = 1024
+"""Questions that are looked at together, with their picture files: some 200 MB."""
+
 
 class LocalModel:
     """A model of Hugging Face transformers, on a GPU in bfloat16 or on the CPU in float32.
 
-    Prompts come longest first: a batch holds prompts of nearly one length, and a lack of memory
-    shows at once. In float32 a completion does not depend on the other rows of its batch: greedy
-    ones because padding changes nothing, sampled ones because the numbers that draw their tokens
-    follow from (seed, row, number). The model's generation config decides about the end token
-    alone.
+    Of each thousand prompts the longest come first: a batch holds prompts of nearly one length, and
+    a lack of memory shows soon. In float32 a completion does not depend on the other rows of its
+    batch: greedy ones because padding changes nothing, sampled ones because the numbers that draw
+    their tokens follow from (seed, row, number). The model's generation config decides about the
+    end token alone.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class LocalModel:
         self.model, self.processor = model, processor
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
         self.temperature, self.top_p, self.seed = temperature, top_p, seed
+        self.left_out: set[str] = set()
         self.template = dict(chat_template_kwargs or {})
         check_settings(processor, self.template)
 
@@ -102,7 +107,7 @@ class LocalModel:
         }
 
     @torch.inference_mode()
-    def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
+    def predict(self, questions: Iterable[Question]) -> Iterator[Completion]:
         """Answer the questions; special tokens are no part of a completion.
 
         A think block that the chat template begins is: the texts are ``whole``.
@@ -111,8 +116,11 @@ class LocalModel:
             UserError: the model has no chat template, or one that does not take these messages; the
                 GPU's memory does not suffice; a picture is broken.
         """
-        if not questions:
-            return
+        waiting = iter(questions)
+        while some := list(islice(waiting, _AHEAD)):
+            yield from self._predict(some)
+
+    def _predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
         # A row may want more completions than are written at once.
         questions = [
             replace(question, numbers=question.numbers[start : start + self.batch_size])

@@ -1,7 +1,7 @@
 """What is asked, and the protocol of whatever answers: a local model, an endpoint, a baseline."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,10 @@ class Question:
 class Predictor(Protocol):
     """Samples in, completions out."""
 
+    left_out: set[str]
+    """Names of parameters that it refuses to be asked, which is found out by asking; what is put in
+    before is not asked."""
+
     @property
     def identity(self) -> Mapping[str, Any]:
         """All that its completions depend on besides the questions, as JSON has it.
@@ -42,8 +46,11 @@ class Predictor(Protocol):
         Two runs with equal identities may share a predictions file.
         """
 
-    def predict(self, questions: Sequence[Question]) -> Iterator[Completion]:
-        """Answer each number of each question once, in any order, as answers come."""
+    def predict(self, questions: Iterable[Question]) -> Iterator[Completion]:
+        """Answer each number of each question once, in any order, as answers come.
+
+        Questions are taken from ``questions`` as there is room for them.
+        """
 
 
 def judge_status(text: str, cut_off: bool) -> Status:

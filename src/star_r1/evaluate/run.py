@@ -1,27 +1,24 @@
 """Evaluate a model on a dataset into a folder: completions as they come, then the metrics."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from io import FileIO
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from star_r1.errors import UserError
-from star_r1.evaluate.predictions import STATUSES, Completion, read_completions
+from star_r1.evaluate.journal import Totals, Written, add_up, append, open_journal
+from star_r1.evaluate.predictions import STATUSES
 from star_r1.evaluate.predictor import Predictor
 from star_r1.evaluate.scoring import score_completions
 from star_r1.files import alone, write_atomic
 from star_r1.metrics import Scores
 from star_r1.progress import progress
-from star_r1.provenance import provenance
 from star_r1.tvr.prompt import PROMPTS, PromptName
 
 BASELINE = "baseline:"
 ENDPOINT = "endpoint:"
-_FAILED = b'"status": "failed"'
 _PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "soft_wrap": True, "highlight": False}
 
 
@@ -114,14 +111,9 @@ def evaluate(
     if bool(few_shot) != (examples is not None):
         raise UserError("--few-shot K and --examples DATA: give both, or neither")
 
-    from star_r1.data.dataset import SAMPLE_COLUMNS, load
-    from star_r1.evaluate.questions import ask, fingerprint, make_keys
+    from star_r1.evaluate.questions import Rows, ask, fingerprint, make_keys
 
-    rows = load(data, views)
-    if limit is not None:
-        rows = rows.select(range(min(limit, len(rows))))
-    if len(rows) == 0:
-        raise UserError(f"{data}: no rows in it; generate it again")
+    rows = Rows(data, views, limit)
     shown: Sequence[Mapping[str, Any]] = ()
     asked: dict[str, Any] = {"prompt": prompt}
     if examples is not None:
@@ -163,33 +155,43 @@ def evaluate(
         "seed": seed,
         "rows": _digest_rows(prints),
     }
+    del prints
     with alone(out, "--out", "evaluating"):
-        found = open_run(out, settings, identity, keys)
-        done = {id: [one for one in of if one.status != "failed"] for id, of in found.items()}
-        answered = {id: [one.number for one in of] for id, of in done.items()}
-        failed = {id for id, of in found.items() if len(of) > len(done[id])}
-        questions = ask(rows, keys, prompt, shown, samples_per_prompt, answered, failed)
-        predictions = out / "predictions.jsonl"
+        journal = open_journal(out, settings, identity, keys)
+        predictor.left_out |= journal.left_out
+        questions = ask(
+            rows,
+            keys,
+            prompt,
+            shown,
+            samples_per_prompt,
+            journal.answered,
+            journal.failed,
+        )
+        total = len(rows) * samples_per_prompt
+        answered = sum(map(len, journal.answered.values()))
         try:
             with (
-                predictions.open("ab", buffering=0) as file,
+                journal.predictions.open("ab", buffering=0) as file,
                 progress(
                     f"Evaluating {model}",
-                    len(rows) * samples_per_prompt,
+                    total,
                     "rows" if samples_per_prompt == 1 else "completions",
-                    sum(map(len, answered.values())),
+                    answered,
                 ) as advance,
             ):
-                for completion in predictor.predict(questions):
-                    _append(file, completion)
-                    done.setdefault(completion.id, []).append(completion)
+                for completion in predictor.predict(questions if answered < total else ()):
+                    append(file, completion)
                     advance()
+                    if predictor.left_out > journal.left_out:
+                        journal.note(predictor.left_out)
         finally:
-            _settle(predictions)
-        for completions in done.values():
-            completions.sort(key=lambda completion: completion.number)
-        record = score_completions(rows.select_columns(list(SAMPLE_COLUMNS)), done)
-        record["usage"] = _usage(done, prices)
+            journal.settle()
+        with journal.predictions.open("rb", buffering=0) as file:
+            said = Written(journal.predictions, file, keys)
+            record = score_completions(rows.without_pictures(), said)
+        totals = add_up(journal.predictions)
+        record["usage"] = _usage(totals, prices)
         write_atomic(out / "metrics.json", json.dumps(record, indent=1) + "\n")
     # A card speaks of greedy answers to the prompt of the training.
     as_trained = prompt == "think" and not few_shot and temperature == 0
@@ -208,7 +210,7 @@ def evaluate(
                 "are answers to other prompts, and stay out of its card",
                 **_PLAIN,
             )
-    _tell(out, len(rows), done, record["usage"])
+    _tell(out, len(rows), totals, record["usage"], journal.left_out)
     return {group: of for group, of in record.items() if "tacc" in of}
 
 
@@ -247,122 +249,17 @@ def _open_predictor(
     return LocalModel.load(model, **settings, chat_template_kwargs=template)
 
 
-def open_run(
-    out: Path, settings: Mapping[str, Any], identity: Mapping[str, Any], keys: Mapping[str, str]
-) -> dict[str, list[Completion]]:
-    """Begin a run in ``out``, or go on with the one there.
-
-    What a killed process has left is taken out of predictions.jsonl: half a last line, and lines
-    with the status ``failed`` whose question was asked again since.
-
-    Args:
-        out: exists.
-        settings: for run.json, also where those of the run there were others: its data may have
-            been moved.
-        identity: for run.json; must equal that of the run there, but for ``rows``, whose answered
-            part must be among the present ones.
-        keys: id -> the key that its completions must bear.
-
-    Returns:
-        By id, what is in predictions.jsonl already, answered or failed.
-
-    Raises:
-        UserError: the folder is damaged, or holds a run with other settings.
-    """
-    record, predictions = out / "run.json", out / "predictions.jsonl"
-    about = json.dumps({**settings, "identity": identity, **provenance()}, indent=1) + "\n"
-    if not record.exists():
-        if predictions.exists():
-            raise UserError(f"{predictions} is there without run.json; choose another --out")
-        write_atomic(record, about)
-        return {}
-    try:
-        there = json.loads(record.read_bytes())
-        before = there["identity"]
-        changed = {
-            name: f"{name} {before.get(name)} (now {identity.get(name)})"
-            for name in {**identity, **before}
-            if before.get(name) != identity.get(name)
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{record} is damaged; choose another --out") from None
-    grown = changed.pop("rows", None)
-    if changed:
-        raise UserError(
-            f"{out} holds a run with other settings: {', '.join(changed.values())}; choose another "
-            "--out"
-        )
-    done = {}
-    if predictions.exists():
-        _settle(predictions)
-        done = read_completions(predictions)
-    foreign = [id for id, of in done.items() for one in of if one.key != keys.get(id)]
-    if foreign:
-        raise UserError(
-            f"{predictions}: the answer to {foreign[0]!r} was given to another prompt or picture, "
-            "or by another model; choose another --out"
-            if foreign[0] in keys
-            else f"{out} holds answers to rows that are left out now, such as {foreign[0]!r}; ask "
-            "for them too (--limit, --views, --data), or choose another --out"
-        )
-    if grown:
-        (out / "metrics.json").unlink(missing_ok=True)
-        write_atomic(record, about)
-    elif settings != {name: there.get(name) for name in settings}:
-        write_atomic(record, json.dumps({**there, **settings}, indent=1) + "\n")
-    return done
-
-
-def _settle(predictions: Path) -> None:
-    """Leave one whole line for each completion: the last one where earlier ones failed."""
-    content = predictions.read_bytes()
-    # A process that was killed may have left half a line, which only the last one can be.
-    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-    if any(_FAILED in line for line in lines):
-        last = {_name(line): place for place, line in enumerate(lines)}
-        lines = [
-            line
-            for place, line in enumerate(lines)
-            if _FAILED not in line or last[_name(line)] == place
-        ]
-    if (settled := b"".join(lines)) != content:
-        write_atomic(predictions, settled)
-
-
-def _name(line: bytes) -> object:
-    """Of which completion a line is; of none if it is damaged, which the reader says."""
-    try:
-        row = json.loads(line)
-        return row["id"], row.get("number", 0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return line
-
-
-def _append(file: FileIO, completion: Completion) -> None:
-    """Write a line; unbuffered, so that closing the file does not try again what cannot be."""
-    rest = completion.to_json().encode() + b"\n"
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file.name}: {error.strerror}; make room and run it again"
-        ) from None
-
-
 def _digest_rows(prints: Mapping[str, str]) -> str:
     from star_r1.evaluate.questions import digest
 
     return digest(f"{id} {of}\n".encode() for id, of in prints.items())
 
 
-def _usage(
-    done: Mapping[str, Sequence[Completion]], prices: tuple[float, float] | None
-) -> dict[str, Any]:
+def _usage(totals: Totals, prices: tuple[float, float] | None) -> dict[str, Any]:
     """Tokens, and what they cost."""
     counts = {
-        name: sum(getattr(one, name) for of in done.values() for one in of)
-        for name in ("prompt_tokens", "completion_tokens")
+        "prompt_tokens": totals.prompt_tokens,
+        "completion_tokens": totals.completion_tokens,
     }
     if prices is None:
         return counts
@@ -371,10 +268,10 @@ def _usage(
 
 
 def _tell(
-    out: Path, rows: int, done: Mapping[str, Sequence[Completion]], usage: Mapping[str, Any]
+    out: Path, rows: int, totals: Totals, usage: Mapping[str, Any], left_out: Collection[str]
 ) -> None:
     """What there is now, and what to run next."""
-    counts = Counter(one.status for of in done.values() for one in of)
+    counts = totals.statuses
     others = ", ".join(
         f"{counts[status]} {status.replace('_', ' ')}" for status in STATUSES[1:] if counts[status]
     )
@@ -382,9 +279,10 @@ def _tell(
     if others:
         words.append(f"of {counts.total()} answers {others}, all counted as they are")
     if counts["failed"]:
-        failed = (one.error for of in done.values() for one in of if one.status == "failed")
-        ((why, n),) = Counter(failed).most_common(1)
+        ((why, n),) = totals.errors.most_common(1)
         words.append(f"the same command asks those that failed again; {n} did with: {why}")
+    if left_out:
+        words.append(f"not asked for, since the endpoint refuses it: {', '.join(sorted(left_out))}")
     if "usd" in usage:
         words.append(
             f"{usage['prompt_tokens']} tokens of prompts, {usage['completion_tokens']} of "

@@ -133,7 +133,7 @@ def score_file(
 
 
 def score_completions(
-    rows: Sequence[Mapping[str, Any]], completions: Mapping[str, Sequence[Completion]]
+    rows: Iterable[Mapping[str, Any]], completions: Mapping[str, Sequence[Completion]]
 ) -> Record:
     """What a metrics.json says of completions: one for each row, or K.
 
