@@ -1,15 +1,25 @@
 """The estimate: what stays against a hand calculation, what a layer keeps against a real pass."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from PIL import Image
+from tests.peak import peak_bytes
+from tests.tiny import make_tiny
 from torch import Tensor
-from transformers import AutoModelForImageTextToText
+from transformers import (
+    AutoModelForImageTextToText,
+    LogitsProcessorList,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from star_r1.model.mini import build_config
+from star_r1.model.loading import load_model, load_processor
+from star_r1.model.mini import build_config, build_model, build_processor
 from star_r1.model.published import published_config, shrink
 from star_r1.train.launch import Division, Launch
 from star_r1.train.memory import (
@@ -21,6 +31,9 @@ from star_r1.train.memory import (
     layer_bytes,
     smallest_card,
 )
+from star_r1.train.packed import share
+from star_r1.train.prompts import encode, see
+from star_r1.train.sampling import sample
 
 NAMES = ["Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"]
 LOAD = Load(100, 20, 1, 8, 2, 16)
@@ -75,14 +88,74 @@ def test_what_stays(
     assert memory.optimizer == pytest.approx(optimizer * trained, abs=1)
     assert memory.reference == pytest.approx(reference * (trained + frozen), abs=1)
     stays = memory.weights + memory.gradients + memory.optimizer + memory.reference
-    passing = max(memory.activations + memory.output_layer, memory.cache)
-    assert memory.peak == stays + memory.gathered + passing
+    stays += memory.gathered + memory.communication + memory.pictures
+    sampling = memory.cache + memory.logits
+    passing = max(memory.activations + memory.output_layer, sampling, memory.step)
+    assert memory.peak == stays + passing
+
+
+@pytest.mark.parametrize(
+    ("division", "gathered", "communication", "step"),
+    [
+        ("none", 0, 0, 0),
+        # a bucket of DeepSpeed's, its bound on gathered parameters, float32 gradients of a part
+        ("zero2", 0, 1e9, 4 * 7_615_616_512 / 8),
+        ("zero3", 2e9, 1e9, 4 * 7_615_616_512 / 8),
+        # two layers and the output layer; the gradients of two layers
+        ("fsdp", 2 * (2 * 233_057_792 + 152_064 * 3584), 2 * 2 * 233_057_792, 0),
+    ],
+)
+def test_what_is_under_way(
+    division: Division, gathered: float, communication: float, step: float
+) -> None:
+    model = build(published_config("Qwen/Qwen2.5-VL-7B-Instruct"))
+    memory = plan(model, division, 8)
+    found = memory.gathered, memory.communication, memory.step
+    assert found == pytest.approx((gathered, communication, step), abs=4)
 
 
 def test_keys_and_values() -> None:
-    """28 layers, 4 heads of 128 numbers, keys and values, 2 bytes."""
+    """28 layers and one that is there twice, 4 heads of 128 numbers, keys and values, 2 bytes."""
     memory = plan(build(published_config("Qwen/Qwen2.5-VL-7B-Instruct")))
-    assert memory.cache == (2 * 100 + 16 * 20) * 28 * 2 * 4 * 128 * 2
+    assert memory.cache == (2 * 100 + 16 * 20) * 29 * 2 * 4 * 128 * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_are_those_of_encoded_prompts(name: str, tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, name)
+    model, processor = load_model(str(folder)), load_processor(str(folder), min_pixels=28 * 28)
+    parts = [{"type": "image"}, {"type": "text", "text": "What changed?"}]
+    row = {"prompt": [{"role": "user", "content": parts}], "images": [Image.new("RGB", (64, 96))]}
+    with torch.no_grad():
+        (prompt,) = see(encode([row], model.model, processor), model.model)
+    load = dataclasses.replace(LOAD, held_patches=len(prompt.pixel_values))
+    memory = plan(model, load=load, precision=Precision(torch.float32, False))
+    tensors = (prompt.pixel_values, *(prompt.features or ()))
+    assert memory.pictures == sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize("nucleus", [False, True])
+def test_sampling_takes_what_the_plan_says(nucleus: bool) -> None:
+    """A real pass: 6 prompts, 48 completions, of which a part stops now and then."""
+    model, processor = (
+        build_model(seed=0, layers=6, hidden_size=64, vision_depth=1),
+        build_processor(),
+    )
+    parts = [{"type": "image"}, {"type": "text", "text": "What changed? " * 30}]
+    row = {"prompt": [{"role": "user", "content": parts}], "images": [Image.new("RGB", (40, 40))]}
+    with torch.no_grad():
+        prompts = see(encode([row] * 6, model.model, processor), model.model)
+    share(model)
+    group, length = torch.arange(6).repeat_interleave(8), 64
+    numbers = torch.rand(48, length, generator=torch.Generator().manual_seed(0))
+    warp = LogitsProcessorList([TopKLogitsWarper(50), TopPLogitsWarper(0.9)] if nucleus else [])
+    measured = peak_bytes(
+        lambda: sample(model.eval(), prompts, group, numbers, range(20), warp), [model]
+    )
+    load = Load(len(prompts[0].input_ids), length, 1, 8, 6, 48)
+    precision = Precision(torch.float32, False)
+    memory = plan(model, load=load, precision=precision, nucleus=nucleus)
+    assert memory.cache + memory.logits == pytest.approx(measured, rel=0.1)
 
 
 def test_what_a_change_saves() -> None:

@@ -4,9 +4,9 @@ What stays on the card is counted parameter by parameter and divided as the laun
 step needs besides is counted for the longest completions: the tensors that one layer keeps for its
 backward pass are found by running the real layer on fake tensors (shapes without storage), and
 multiplied by the number of layers. Not counted: the allocator's fragments, the CUDA context and the
-kernels' workspaces (1-2 GB together), buffers of communication, the vision tower's passes without
-gradient. What a layer keeps is compared with a real step on a CPU by the tests; on cards nothing
-has been compared yet, so leave a tenth of the card free.
+kernels' workspaces (1-2 GB together), the passes without gradient of the vision tower and of
+prompts before sampling. What a layer keeps, and the peak of sampling, are compared with real passes
+on a CPU by the tests; on cards nothing has been compared yet, so leave a tenth of the card free.
 """
 
 import math
@@ -29,6 +29,12 @@ FREE: Final = 0.1
 """Share of a card to leave for what is not counted."""
 VLLM_ROOM: Final = 1.2
 """What vLLM needs, as a multiple of its weights: keys and values besides."""
+DRAW: Final = (18, 32)
+"""Bytes a logit in ``sampling.draw``; with top_k or top_p, which sort."""
+BUCKET: Final = 500_000_000
+"""Numbers in DeepSpeed's buffer for the gradients that are being summed, full or not (0.19)."""
+LIVE: Final = 1_000_000_000
+"""Parameters that ZeRO-3 has gathered, or updates, at one time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Load:
         sample_prompts, sample_completions: whose keys and values are kept while sampling; 0 where
             something else samples.
         patches: of the pictures of all prompts of a pass, as the vision tower sees them.
+        held_patches: of those of a generation batch, kept with their features until it is used up;
+            0 where prompts are not shared.
     """
 
     prompt: int
@@ -51,6 +59,7 @@ class Load:
     sample_prompts: int = 0
     sample_completions: int = 0
     patches: int = 0
+    held_patches: int = 0
 
     @property
     def update_tokens(self) -> int:
@@ -78,22 +87,30 @@ class Precision:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one card; ``activations`` to ``cache`` come and go within a step."""
+    """Bytes on one card; ``activations`` to ``step`` come and go within a step."""
 
     weights: int
     gradients: int
     optimizer: int
     reference: int
     gathered: int
+    communication: int
+    pictures: int
     activations: int
     output_layer: int
     cache: int
+    logits: int
+    step: int
 
     @property
     def peak(self) -> int:
-        """The most at one time: an update keeps activations, sampling keeps keys and values."""
+        """The most at one time: a pass keeps activations, sampling keys and values, and the step of
+        the optimizer comes when both are gone.
+        """
         stays = self.weights + self.gradients + self.optimizer + self.reference
-        return stays + self.gathered + max(self.activations + self.output_layer, self.cache)
+        stays += self.gathered + self.communication + self.pictures
+        passes = (self.activations + self.output_layer, self.cache + self.logits, self.step)
+        return stays + max(passes)
 
 
 def smallest_card(peak: int, share: float = 0.0, beside: int = 0) -> int | None:
@@ -132,6 +149,7 @@ def estimate(
     optimizer: str,
     reference: bool,
     checkpointing: bool,
+    nucleus: bool = False,
 ) -> Memory:
     """What a training step takes on each card; the module says what it leaves out.
 
@@ -144,6 +162,7 @@ def estimate(
             any other two numbers (AdamW).
         reference: whether a second model is kept for the KL term.
         checkpointing: whether a layer keeps its input only and runs twice.
+        nucleus: whether top_k or top_p is set.
     """
     trained, frozen = count_parameters(model)
     adapter = getattr(model, "peft_config", None) is not None
@@ -175,16 +194,41 @@ def estimate(
     scored = load.update_completions * load.completion
     tile = min(scored, TOKEN_CHUNK_SIZE) * min(head.shape[0], VOCABULARY_CHUNK) * compute
     whole = sum(p.numel() for p in layers[0].parameters())
+    gathered, communication, step = 0, 0, 0
+    if launch.division == "fsdp" and launch.processes > 1:
+        # this layer and the next, and the output layer; the gradients of this layer and the last
+        gathered = (2 * whole + head.numel()) * compute
+        communication = 2 * sum(p.numel() for p in layers[0].parameters() if p.requires_grad)
+        communication *= compute
+    elif launch.division.startswith("zero"):
+        gathered = (shares["weights"] > 1) * min(LIVE, trained + frozen) * compute
+        communication = BUCKET * compute
+        own = trained // shares["optimizer"]  # their gradients in float32, for the optimizer
+        step = 4 * (min(LIVE, own) if launch.division == "zero3" else own)
     return Memory(
         weights=(trained * kept["trained"] + frozen * kept["frozen"]) // shares["weights"],
         gradients=trained * kept["gradients"] * buckets // shares["gradients"],
         optimizer=trained * (kept["masters"] + moments) // shares["optimizer"],
         reference=reference * (trained + frozen) * kept["frozen"] // shares["weights"],
-        gathered=(shares["weights"] > 1) * (2 * whole * compute + head.numel() * held),
+        gathered=gathered,
+        communication=communication,
+        pictures=_picture_bytes(base.config.vision_config, text, load.held_patches, compute),
         activations=activations,
         output_layer=2 * tile + head.requires_grad * head.numel() * 4,
-        cache=load.sample_tokens * len(layers) * _cache_width(text) * compute,
+        # one layer's are there twice while stopped completions are dropped
+        cache=load.sample_tokens * (len(layers) + 1) * _cache_width(text) * compute,
+        logits=load.sample_completions * head.shape[0] * DRAW[nucleus],
+        step=step,
     )
+
+
+def _picture_bytes(vision: Any, text: Any, patches: int, compute: int) -> int:
+    """Pixels in float32, and features: the tower's output, and what goes into early layers."""
+    levels = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
+    channels = getattr(vision, "in_channels", None) or vision.in_chans
+    pixels = channels * vision.temporal_patch_size * vision.patch_size**2
+    tokens = patches // vision.spatial_merge_size**2
+    return int(patches * pixels * 4 + tokens * levels * text.hidden_size * compute)
 
 
 def _kept_bytes(precision: Precision, division: Division, adapter: bool) -> Mapping[str, int]:
@@ -264,9 +308,13 @@ def parts(memory: Memory) -> Iterator[tuple[str, int]]:
         "optimizer": memory.optimizer,
         "reference model": memory.reference,
         "gathered weights": memory.gathered,
+        "gradients on the way": memory.communication,
+        "pictures held": memory.pictures,
         "activations": memory.activations,
         "output layer": memory.output_layer,
         "keys and values": memory.cache,
+        "logits of sampling": memory.logits,
+        "optimizer's step": memory.step,
     }
     return ((name, size) for name, size in names.items() if size)
 

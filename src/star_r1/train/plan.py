@@ -270,7 +270,8 @@ class _Plan:
     def _load(self, prompt: Prompt, shared: bool) -> Load:
         args, size = self.args, self.args.per_device_train_batch_size
         group = args.num_generations if shared else 1
-        sampled = size * args.steps_per_generation if self.is_grpo and not args.use_vllm else 0
+        batch = size * args.steps_per_generation if self.is_grpo else 0
+        sampled = 0 if batch and args.use_vllm else batch
         return Load(
             prompt=prompt.tokens,
             completion=self._completion,
@@ -279,6 +280,7 @@ class _Plan:
             sample_prompts=-(-sampled // group),
             sample_completions=sampled,
             patches=prompt.patches * -(-size // group),
+            held_patches=prompt.patches * -(-batch // group) * shared,
         )
 
     def _data(self, rows: Rows, prompt: Prompt) -> Lines:
@@ -388,6 +390,7 @@ class _Plan:
             optimizer=str(getattr(args.optim, "value", args.optim)),
             reference=self.is_grpo and args.beta != 0 and not self.arguments.use_peft,
             checkpointing=bool(args.activation_checkpointing),
+            nucleus=self.is_grpo and (args.top_p < 1 or bool(args.top_k)),
         )
         lines = [(name, gigabytes(size)) for name, size in parts(memory)]
         lines += [("at the peak", gigabytes(memory.peak))]
