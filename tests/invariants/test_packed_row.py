@@ -24,6 +24,9 @@ FAMILIES = {
     "Qwen3-VL": "Qwen/Qwen3-VL-4B-Instruct",
 }
 LORA = r".*language_model.*(q_proj|v_proj)$"
+ROUNDING = 1e-4
+"""What float32 may differ by: kernels of different CPUs sum in different orders (up to 3e-5 was
+seen). A completion that sees a token too many or too few is off by more than 1e-2."""
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +129,7 @@ def test_log_probs_and_gradients_equal_those_of_single_sequences(
         packed.train()
     found, expected = case.packed(packed), case.one_by_one(plain)
     assert len(expected.detach().unique()) > case.mask.sum() / 2
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found, expected, atol=ROUNDING, rtol=0)
     for log_probs in (found, expected):
         (log_probs * case.weights).sum().backward()
     scale = max(p.grad.abs().max() for p in plain.parameters() if p.grad is not None)
@@ -136,7 +139,7 @@ def test_log_probs_and_gradients_equal_those_of_single_sequences(
         assert (ours.grad is None) == (theirs.grad is None), name
         if ours.grad is not None:
             trained += 1
-            assert (ours.grad - theirs.grad).abs().max() < 2e-5 * scale, name
+            assert (ours.grad - theirs.grad).abs().max() < ROUNDING * scale, name
     assert trained == (8 if "LoRA" in training else len(list(packed.parameters())))
 
 
