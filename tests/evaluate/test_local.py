@@ -220,7 +220,7 @@ def test_never_writes_a_vision_token(model: Any, processor: Any, rows: Any) -> N
 
 def test_a_picture_that_recurs_is_looked_at_once(model: Any, processor: Any, rows: Any) -> None:
     first, second = read_pair(rows[0])
-    (third, _) = read_pair(rows[1])
+    third, _ = read_pair(rows[2])  # of another scene
     inputs = processor.image_processor(
         images=[first, second, first, third, first], return_tensors="pt"
     )
