@@ -42,6 +42,15 @@ def test_a_stage_made_again_gives_the_same_weights(made: Path) -> None:
         assert (made / "model.safetensors").read_bytes() == weights, names
 
 
+@pytest.mark.parametrize("flags", ["--list-steps 9", "--batch 5", "--seed 3"])
+def test_stages_of_other_settings_are_not_gone_on_from(made: Path, flags: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    name = flags.split()[0].removeprefix("--").replace("-", "_")
+    with pytest.raises(UserError, match=f"holds a pretraining with {name} "):
+        pretrain.main(["--out", str(made), *TINY, *flags.split()])
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
+
+
 def test_no_lesson_holds_an_answer_to_a_pair_of_different_views(made: Path) -> None:
     pictures = read_pictures(made / "pretraining" / "pictures", pretrain.GRID)
     assert len(pictures.pairs) == 16

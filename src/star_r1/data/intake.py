@@ -282,7 +282,7 @@ def claim(path: Path, settings: Mapping[str, Any], noun: str, begun: bool) -> No
     Args:
         path: of that file.
         settings: JSON.
-        noun: what the folder holds: import or export.
+        noun: what the folder holds: import, export or pretraining.
         begun: whether it holds results that depend on the settings; else others may be written.
 
     Raises:
@@ -300,18 +300,22 @@ def claim(path: Path, settings: Mapping[str, Any], noun: str, begun: bool) -> No
         found = None
     except (OSError, ValueError, RecursionError):
         raise UserError(
-            f"{path}: not the JSON that 'star-r1 {noun}' writes; name another folder"
+            f"{path}: not the JSON that star-r1 writes for {_a(noun)}; name another folder"
         ) from None
     asked = json.loads(text)
     if found is not None and found != asked and begun:
         known = found if isinstance(found, dict) else {}
         name = next((name for name in {**asked, **known} if known.get(name) != asked.get(name)), "")
         raise UserError(
-            f"{out}: holds an {noun} with {name} {short(known.get(name))}, not "
+            f"{out}: holds {_a(noun)} with {name} {short(known.get(name))}, not "
             f"{short(asked.get(name))}; give the same settings to finish it, or name another folder"
         )
     if found != asked:
         write_atomic(path, text)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _stop_at(out: Path, faults: Sequence[Fault]) -> None:

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from star_r1.data.build import generate
+from star_r1.data.intake import claim
 from star_r1.errors import UserError
-from star_r1.files import write_atomic
+from star_r1.files import alone, write_atomic
 from star_r1.model import language, lessons
 from star_r1.model.align import WORDS, alignment_loss, project, read_cells
 from star_r1.model.card import write_card
@@ -309,7 +310,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``star-r1 pretrain`` with command-line arguments ``argv``.
 
     Raises:
-        UserError: the folder cannot be written, or holds pictures of other settings.
+        UserError: the folder cannot be written, holds stages of other settings, or another process
+            makes a model in it.
     """
     parser = _Parser(
         prog="star-r1 pretrain",
@@ -331,13 +333,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     # is the processor's, for this thread: whoever calls gets it back as it was by default.
     torch.set_flush_denormal(True)
     try:
-        _make(args)
+        with alone(args.out, "--out", "pretraining"):
+            _make(args)
     finally:
         torch.set_flush_denormal(False)
 
 
 def _make(args: argparse.Namespace) -> None:
     stages = args.out / "pretraining"
+    settings = {k: v for k, v in vars(args).items() if k not in ("out", "workers")}
+    claim(stages / "settings.json", settings, "pretraining", begun=True)
     generate(
         stages / "pictures",
         args.samples,
@@ -383,7 +388,6 @@ def _make(args: argparse.Namespace) -> None:
     )
     model.set_attn_implementation("sdpa")
     measured["reasoning"] = reasoning(model, processor)
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "workers")}
     save_mini(model, processor, args.out, settings, measured)
     print(json.dumps(measured, indent=1))
     print(f"The model is in {args.out}. Next:")
