@@ -11,6 +11,7 @@ from PIL import Image
 from star_r1.data import export as export_module
 from star_r1.data.dataset import load, read_columns, row_to_sample
 from star_r1.data.export import FORMS, export
+from star_r1.data.manifest import write_manifest
 from star_r1.data.pictures import read_pair
 from star_r1.data.reason_rft import import_reason_rft
 from star_r1.data.shards import Row, encode_png, make_row, to_parquet
@@ -225,6 +226,16 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path) -> None:
         export("jsonl", other, tmp_path / "out")
     with pytest.raises(UserError, match="format 'csv': choose from trance, reason-rft, jsonl"):
         export("csv", data, tmp_path / "csv")
+
+
+def test_shards_that_are_not_those_of_their_manifest_any_more(tmp_path: Path) -> None:
+    data, other = draw(tmp_path / "data"), draw(tmp_path / "other", samples=1)
+    write_manifest(data)
+    export("jsonl", data, tmp_path / "out")
+    (shard,), (another,) = ((of / "data").glob("*.parquet") for of in (data, other))
+    shard.write_bytes(another.read_bytes())
+    with pytest.raises(UserError, match="holds an export with sha256"):
+        export("jsonl", data, tmp_path / "out")
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A dataset folder -> files that other people's code reads: TRANCE's, Reason-RFT's, plain JSON."""
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 from star_r1.data.dataset import FEATURES, count_rows, read_columns, row_to_sample, shards
 from star_r1.data.intake import claim
-from star_r1.data.manifest import read_manifest, sha256
+from star_r1.data.manifest import digest
 from star_r1.data.names import sample_name
 from star_r1.data.pictures import MAX_BYTES, check_pictures, plain_files
 from star_r1.data.reason_rft import to_calls, to_tuples
@@ -274,14 +273,8 @@ def _lines(path: Path, start: str = "", end: str = "") -> Iterator[_Lines]:
 
 
 def fingerprint(data: Path) -> str:
-    """SHA-256 of the shards of a dataset; its manifest knows theirs."""
-    paths = shards(data)
-    try:
-        files = read_manifest(paths[0].parent.parent).files
-        hashes = [files[f"data/{path.name}"]["sha256"] for path in paths]
-    except (OSError, UserError, KeyError):  # unfinished, or from elsewhere
-        hashes = [sha256(path) for path in paths]
-    return hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
+    """SHA-256 of the shards of a dataset as they are, whatever its manifest says."""
+    return digest(shards(data))
 
 
 def write_readme(out: Path, about: str, data: Path) -> None:

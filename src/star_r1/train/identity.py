@@ -6,18 +6,16 @@ every setting but those of ``HARMLESS``: one that a new TRL brings counts until 
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from huggingface_hub import try_to_load_from_cache
 
 from star_r1.data.dataset import shards
-from star_r1.data.manifest import sha256
+from star_r1.data.manifest import digest
 from star_r1.model.source import find_model
 from star_r1.train.launch import Launch, read_launch
 
@@ -101,7 +99,7 @@ def identify(
         "method": "sft" if numbers is None else "grpo",
         "processes": args.world_size,
         "division": launch.division,
-        "data": digest(shards(Path(arguments.data))),
+        "data": _sha256(shards(Path(arguments.data))),
         **describe_model(arguments.model_name_or_path),
     }
     settings = vars(arguments) | args.to_dict()
@@ -112,21 +110,18 @@ def identify(
     if args.load_best_model_at_end or settings["lr_scheduler_type"] in _BY_METRIC:
         counted += [name for name in _EVALUATION if name in settings]
         if arguments.eval_data:
-            found["eval_data"] = digest(shards(Path(arguments.eval_data)))
+            found["eval_data"] = _sha256(shards(Path(arguments.eval_data)))
     for name in counted:
         value = settings[name]
         if name in _FILES and isinstance(value, str) and Path(value).is_file():
-            value = digest([Path(value)])
+            value = _sha256([Path(value)])
         found[name] = value
     return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
 
 
-def digest(files: Iterable[Path]) -> str:
-    """``sha256:`` and the digest of what lies in the files, in their order; not of their names."""
-    with ThreadPoolExecutor() as threads:
-        sums = list(threads.map(sha256, files))
-    whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-    return f"sha256:{whole}"
+def _sha256(files: Iterable[Path]) -> str:
+    """A digest that ``_shown`` knows as one."""
+    return f"sha256:{digest(files)}"
 
 
 def describe_model(name: str) -> dict[str, str]:
@@ -144,14 +139,14 @@ def describe_model(name: str) -> dict[str, str]:
         return {}
     found = {"weights": " on ".join(weights)}
     if processor := _found(Path(source.processor), _PROCESSOR):
-        found["processor"] = digest(processor)
+        found["processor"] = _sha256(processor)
     return found
 
 
 def _describe_weights(path: str) -> str:
     """Of a folder or a Hub name; empty where the latter's are not in the cache yet."""
     if Path(path).is_dir():
-        return digest(_found(Path(path), _WEIGHTS))
+        return _sha256(_found(Path(path), _WEIGHTS))
     cached = try_to_load_from_cache(path, "config.json")
     return f"{path}@{Path(cached).parent.name}" if isinstance(cached, str) else ""
 
