@@ -19,6 +19,7 @@ from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
 from star_r1.data.marks import mark
 from star_r1.evaluate.predictions import Completion
 from star_r1.evaluate.scoring import score_completions, score_file
+from star_r1.tvr.answer import parse_answer, whole
 from star_r1.tvr.prompt import PROMPTS, build_prompt, has_table
 
 HERE = Path(__file__).parent
@@ -108,13 +109,33 @@ def test_the_numbers_are_the_runners(data_folder: Path, moves_folder: Path, tmp_
                 sample = next(samples)
                 assert sample["id"] == id
                 if not run["split"]:
-                    assert sample["text"] == texts[number]
+                    assert sample["text"] == whole(texts[number])
                 alone = expect(data, {id: [texts[number]]})
                 value = {name: of for name, of in sample["value"].items() if of is not None}
                 assert value == {name: alone[f"overall/{name}"] for name in value}
                 assert {f"overall/{name}" for name in value} >= {
                     name for name in alone if name.count("/") == 1 and name.startswith("overall")
                 }
+
+
+@pytest.mark.inspect
+def test_a_thinking_model_is_read_whole(data_folder: Path, tmp_path: Path) -> None:
+    """Whether its text begins inside the block or Inspect has told the reasoning apart."""
+    said = {
+        row["id"]: [f"cyan</think>\n<answer>{row['answer']}</answer>"] for row in read(data_folder)
+    }
+    runs = [
+        {"task": {"data": str(data_folder)}, "completions": completions, "split": split}
+        for completions, split in (
+            (said, False),
+            ({id: [f"<think>{text}"] for id, (text,) in said.items()}, True),
+        )
+    ]
+    for seen in run_inspect(tmp_path, runs):
+        assert seen["metrics"]["overall/tacc"] == 1
+        for sample in seen["samples"]:
+            answer = parse_answer(sample["text"])
+            assert (answer.well_formed, answer.reasoning.strip()) == (True, "cyan")
 
 
 @pytest.mark.inspect

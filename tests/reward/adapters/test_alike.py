@@ -1,11 +1,17 @@
 """One text, one score, whichever engine hands it over and whatever its template began."""
 
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from star_r1.data.dataset import SAMPLE_COLUMNS, read_columns, row_to_sample
+from star_r1.evaluate.lmms_eval_task import process_results
+from star_r1.evaluate.one_row import row_values
 from star_r1.reward.adapters import easyr1, ms_swift, verl
 from star_r1.reward.adapters.trl import PROMPT_END, logged_text, star_reward, text_of
+from star_r1.tvr.change import format_changes
 
 TRUTH = "2.color.cyan"
 RIGHT = f"<answer>{TRUTH}</answer>"
@@ -38,6 +44,17 @@ def test_every_adapter_scores_a_thinking_model_alike(text: str) -> None:
         "ms-swift": ms_swift.rewards([text], [TRUTH])[0],
     }
     assert scores == dict.fromkeys(scores, TEXTS[text])
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_harnesses_count_a_thinking_model_right(text: str, data_folder: Path) -> None:
+    """lmms-eval's and ours; the other adapters of harnesses need those (tests/evaluate)."""
+    (row,) = islice(read_columns(data_folder, SAMPLE_COLUMNS), 1)
+    sample = row_to_sample(row)
+    said = text.replace(TRUTH, format_changes(sample.changes))
+    right = float(TEXTS[text] >= 5)
+    assert process_results(row, [said])["tacc"] == right
+    assert row_values([said], sample)["tacc"] == right
 
 
 def test_a_known_prompt_that_begins_nothing_is_judged_to_the_letter() -> None:

@@ -22,7 +22,7 @@ MODULE = 'from star_r1.reward.adapters.verifiers import StarTaskset\n__all__ = [
 
 
 def run_verifiers(
-    folder: Path, taskset: dict[str, Any], replies: list[str]
+    folder: Path, taskset: dict[str, Any], replies: list[Any]
 ) -> subprocess.CompletedProcess[str]:
     python = os.environ.get("STAR_R1_VERIFIERS_PYTHON")
     if not python:
@@ -65,6 +65,24 @@ def test_verifiers_loads_and_scores_our_tasks(moves_folder: Path, tmp_path: Path
         assert task["metrics"] == expected
         assert set(expected) > set(TERMS)
     assert [task["rewards"]["star"] for task in seen["tasks"]] == [5.0, -2.0, 5.0, 10.0]
+
+
+@pytest.mark.verifiers
+def test_a_thinking_model_keeps_the_format(moves_folder: Path, tmp_path: Path) -> None:
+    """Whether its reply is whole, begins inside the block, or has the reasoning apart."""
+    rows = list(load(moves_folder, ["top"]))
+    right = [f"<answer>{row['answer']}</answer>" for row in rows]
+    replies = [
+        f"<think>a</think>{right[0]}",
+        f"a</think>\n\n{right[1]}",
+        {"content": right[2], "reasoning_content": "a"},
+        {"content": f"\n\n{right[3]}", "reasoning_content": "<think>a</think>"},
+    ]
+    done = run_verifiers(tmp_path, {"data": str(moves_folder), "views": ["top"]}, replies)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tasks = json.loads(done.stdout.splitlines()[-1])["tasks"]
+    assert [task["metrics"]["format"] for task in tasks] == [1.0] * 4
+    assert [task["metrics"]["right"] for task in tasks] == [1.0] * 4
 
 
 @pytest.mark.verifiers
