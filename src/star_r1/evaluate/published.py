@@ -13,7 +13,7 @@ SETTING: Final = (
     "The paper's numbers are those of other work: STAR-R1 and STAR-SFT are 7B models, measured on "
     "TRANCE at full difficulty (1-10 visible objects, 1-4 changes), on pairs that were not "
     "published, without intervals. They are not comparable with runs on other data, and enter no "
-    "bootstrap."
+    "interval."
 )
 """What stands below every table that shows these numbers."""
 
