@@ -295,7 +295,7 @@ def test_seven_billion_without_a_download(
     )
     launch = ["--launch", str(ROOT / "recipes/accelerate/fsdp2.yaml")]
     given = [*flags.split(), *launch, "--report_to", "none", "--dry-run"]
-    assert show("star-r1 train grpo", given, TYPES, grpo.reward_function) == 0
+    assert show("star-r1 train grpo", given, TYPES, StarGRPOTrainer, grpo.reward_function) == 0
     found = read(capsys.readouterr().out)
     assert found["parameters"] == "8292166656"
     assert found["trained"] == "7615616512, all but the vision tower"

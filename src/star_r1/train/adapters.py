@@ -75,8 +75,12 @@ def build(arguments: Any, config: Any, reference: bool = False) -> Any:
             what the flags keep as it is.
     """
     check_trainable(config)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    attention = arguments.attn_implementation
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"--attn_implementation {attention}: {_line(error)}") from None
     if arguments.freeze_vision:
         model.model.visual.requires_grad_(False)
     chosen = configure(arguments)

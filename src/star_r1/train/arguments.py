@@ -17,6 +17,7 @@ from star_r1.train.adapters import LORA, configure, load
 from star_r1.train.launch import Launch, read_launch, started_otherwise
 from star_r1.train.settings import idle, refusals
 from star_r1.train.terminal import say
+from star_r1.train.upstream import plainly
 from star_r1.tvr.vocabulary import camera_position
 from star_r1.yaml_file import read_yaml
 
@@ -231,7 +232,8 @@ def parse_known(prog: str, argv: Sequence[str], *types: type) -> tuple[tuple[Any
         if flag == "--config":
             read_yaml(Path(recipe), f"--config {recipe}")  # TRL reads it without any check
     try:
-        return _split_unknown(parser, arguments)
+        with plainly():
+            return _split_unknown(parser, arguments)
     except (ValueError, TypeError) as error:
         raise UserError(" ".join(str(error).split())) from None
 

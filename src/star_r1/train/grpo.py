@@ -44,6 +44,7 @@ from star_r1.train.settings import unfit
 from star_r1.train.shared_prompt import SharedPrompt, obstacle
 from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet, say
+from star_r1.train.upstream import Plainly
 from star_r1.train.vision_tokens import forbid_vision_tokens
 from star_r1.train.vllm import SaneVLLM
 from star_r1.tvr.answer import opened
@@ -128,7 +129,14 @@ class EpochSampler(RepeatSampler):  # type: ignore[misc]
             self.generator.manual_seed((self.seed << 20) + epoch)
 
 
-class StarGRPOTrainer(SaneVLLM, ByView, FiniteUpdates, ExactResume, GRPOTrainer):  # type: ignore[misc]
+class StarGRPOTrainer(
+    Plainly,
+    SaneVLLM,
+    ByView,
+    FiniteUpdates,
+    ExactResume,
+    GRPOTrainer,  # type: ignore[misc]
+):
     """GRPOTrainer that resumes exactly, never samples a vision token, and stops when it breaks."""
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
@@ -271,7 +279,7 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     prog, types = "star-r1 train grpo", (GRPOArguments, RewardArguments, StarGRPOConfig)
     if plan.asked_for(argv):
-        return plan.show(prog, argv, types, reward_function)
+        return plan.show(prog, argv, types, StarGRPOTrainer, reward_function)
     arguments, numbers, args = parse(prog, argv, *types)
     check(arguments, args)
     if args.use_vllm and not is_vllm_available():

@@ -36,6 +36,7 @@ from star_r1.train.memory import (
     parts,
     smallest_card,
 )
+from star_r1.train.rehearsal import rehearse
 from star_r1.train.rows import Prompt, Rows, example_answers, measure_prompt, read_rows
 from star_r1.train.settings import idle, unfit
 from star_r1.train.shared_prompt import obstacle
@@ -82,6 +83,7 @@ def show(
     prog: str,
     argv: Sequence[str],
     types: Sequence[type],
+    trainer_class: type,
     make_reward: Callable[..., TrlReward] | None = None,
 ) -> int:
     """Print the plan, or all reasons why it cannot work; returns the exit code, 0 or 2.
@@ -91,6 +93,7 @@ def show(
         argv: its flags.
         types: its dataclasses, as for ``parse``: a kind of ``StarArguments`` first, TRL's config
             last.
+        trainer_class: of the run.
         make_reward: from the dataclasses to the reward, but for TRL's config; None in SFT.
 
     Raises:
@@ -104,6 +107,9 @@ def show(
     plan = _Plan(prog, argv, launch, given[0], given[-1], args)
     reward = None if make_reward is None else plan.attempt(make_reward, *given)
     sections = plan.sections(reward)
+    if not plan.faults:  # what else there is comes in the words of others
+        with _alone():
+            plan.attempt(rehearse, trainer_class, given[0], args, plan.config, launch)
     if plan.faults:
         for fault in plan.faults:
             print(f"error: {fault}", file=sys.stderr)
@@ -128,7 +134,8 @@ def _as_one_of(launch: Launch, config: Any) -> type:
             # transformers refuses bfloat16 where there is no GPU, as where most plans are made
             self.asked_bf16 = self.bf16
             self.would_use_bf16 = self.bf16 is not False and not self.fp16 and not self.use_cpu
-            self.bf16 = False
+            if not (self.bf16 and self.fp16):  # which it refuses as well
+                self.bf16 = False
             super().__post_init__()
 
     return Planned
@@ -185,7 +192,7 @@ class _Plan:
             others = self.attempt(read_rows, folder, arguments.views_to_evaluate, recipes)
             if others is not None and others.missing:
                 self.notes.append(f"{folder} is not there yet; make it: {others.missing}")
-        config = self.attempt(lambda: read_config(arguments.source, fetch=False))
+        self.config = config = self.attempt(lambda: read_config(arguments.source, fetch=False))
         refers = self.is_grpo and self.args.beta != 0
         model = None if config is None else self.attempt(build, arguments, config, refers)
         if rows is None or config is None or model is None:

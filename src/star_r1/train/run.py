@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import PartialState
+from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
@@ -66,11 +67,6 @@ def run(
             f"--push_to_hub: a LoRA adapter names its base, and {about['base_model']} is not on "
             "the Hub; leave --push_to_hub or --use_peft off"
         )
-    if trainer.is_world_process_zero():
-        start.clear()
-        for name in ("log.jsonl", TRAINING, "README.md"):
-            for path in leftovers(folder / name):
-                path.unlink()
     trainer.args.push_to_hub = False  # Trainer would upload at each save, with its own card
     trainer.args.logging_nan_inf_filter = False  # Divergence must see it
     if start.done is not None:
@@ -84,8 +80,6 @@ def run(
         return _end(trainer, state, about, start, repo)
     if checkpoint is not None:
         say(f"resuming from {checkpoint}")
-    if trainer.is_world_process_zero():
-        record_training(folder, about)
     for printer in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(printer)
     gather_head(trainer.model)
@@ -94,6 +88,7 @@ def run(
         interrupt = stack.enter_context(Interrupt(lambda: trainer.between_rollouts))
         for callback in (interrupt, Log(), stack.enter_context(Bar()), Divergence(max_kl)):
             trainer.add_callback(callback)
+        trainer.callback_handler.callbacks.insert(0, _Opening(start, about))
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except KeyboardInterrupt:
@@ -103,6 +98,25 @@ def run(
         say(f"stopped with {last_checkpoint(folder)}; {start.again} goes on from there")
         return 128 + interrupt.signal
     return _end(trainer, trainer.state, about, start, repo)
+
+
+class _Opening(TrainerCallback):  # type: ignore[misc]
+    """Touches the folder once everything is set up: a start that is refused leaves it as it was.
+
+    It is the first callback, before those that write into the folder.
+    """
+
+    def __init__(self, start: Start, about: Mapping[str, Any]) -> None:
+        self.start, self.about = start, about
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.start.clear()
+        for name in ("log.jsonl", TRAINING, "README.md"):
+            for path in leftovers(self.start.folder / name):
+                path.unlink()
+        record_training(self.start.folder, self.about)
 
 
 def _advice(start: Start) -> str:

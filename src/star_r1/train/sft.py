@@ -28,6 +28,7 @@ from star_r1.train.record import describe_training
 from star_r1.train.run import run
 from star_r1.train.start import Start, begin
 from star_r1.train.terminal import quiet
+from star_r1.train.upstream import Plainly
 from star_r1.tvr.answer import opened
 
 
@@ -62,7 +63,7 @@ class _Seeing:
         return self.collate([row | {"images": read_pair(row)} for row in rows])
 
 
-class StarSFTTrainer(ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
+class StarSFTTrainer(Plainly, ByView, FiniteUpdates, ExactResume, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer that resumes exactly, and stops when it breaks.
 
     Its rows hold pictures undecoded, and their ``id``.
@@ -123,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     prog, types = "star-r1 train sft", (StarArguments, StarSFTConfig)
     if plan.asked_for(argv):
-        return plan.show(prog, argv, types)
+        return plan.show(prog, argv, types, StarSFTTrainer)
     arguments, args = parse(prog, argv, *types)
     check(arguments, args)
     with begin(arguments, args) as start:
