@@ -3,11 +3,12 @@
     python benchmarks/endpoint_kill_drill.py --kills 10
 
 ``star-r1 evaluate`` asks the server of tests/evaluate/misbehaving_server.py, which fails, hangs,
-drips, cuts answers off and lies, through the official client. It is killed (SIGKILL) and resumed by
-the same command until it has ended: after a random number of answers, just when one has gone out or
-a random moment later. Its predictions.jsonl must hold the lines of a run that nobody killed, and by
-the server's own log no answer that had been written was asked for again. What was in flight at a
-kill is asked again: at most ``--concurrency`` answers a kill are paid twice.
+drips, cuts answers off, lies, speaks the dialects of many providers and takes no temperature,
+through the official client. It is killed (SIGKILL) and resumed by the same command until it has
+ended: after a random number of answers, just when one has gone out or a random moment later. Its
+predictions.jsonl must hold the lines of a run that nobody killed, and by the server's own log no
+answer that had been written was asked for again. What was in flight at a kill is asked again: at
+most ``--concurrency`` answers a kill are paid twice.
 Writes results/endpoint_kill_drill/endpoint_kill_drill.json.
 """
 
@@ -29,7 +30,7 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.evaluate.misbehaving_server import Server, hash_question  # noqa: E402
+from tests.evaluate.misbehaving_server import Server, hash_question, no_temperature  # noqa: E402
 
 from star_r1.data.dataset import load  # noqa: E402
 from star_r1.evaluate.endpoint import to_openai  # noqa: E402
@@ -130,6 +131,7 @@ def drill(
     """
     hashes = questions(data, samples)
     with Server() as server:
+        server.refuse = no_temperature
         began = time.monotonic()
         assert start(here / "whole", server.url).wait() in ENDED
         whole, seconds = result(here / "whole"), time.monotonic() - began
@@ -137,6 +139,7 @@ def drill(
     print(f"uninterrupted: {len(whole['lines'])} lines, {seconds:.0f} s", flush=True)
     # The same address: it is part of what answers belong to.
     with Server(port=server.port) as server:
+        server.refuse = no_temperature
         records = []
         for number in range(kills):
             # So that there is something left for the last one.
@@ -224,6 +227,11 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
+def left_out(record: Path) -> Any:
+    """What a run recorded of parameters that were refused."""
+    return json.loads(record.read_bytes()).get("left_out") if record.exists() else None
+
+
 def result(out: Path) -> dict[str, Any]:
     """What a run ended with: predictions up to their order, metrics, statuses, leftovers."""
     found = read_completions(out / "predictions.jsonl")
@@ -231,6 +239,7 @@ def result(out: Path) -> dict[str, Any]:
     return {
         "lines": sorted((out / "predictions.jsonl").read_bytes().splitlines()),
         "metrics": json.loads((out / "metrics.json").read_bytes()),
+        "left_out": left_out(out / "run.json"),
         "statuses": {status: statuses[status] for status in STATUSES},
         "files": sorted(path.name for path in out.iterdir()),
     }

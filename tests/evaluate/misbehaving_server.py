@@ -100,6 +100,14 @@ def misbehave(question: str, attempt: int) -> str:
     return act(int(question, 16), attempt)
 
 
+def no_temperature(body: Mapping[str, Any], headers: Any) -> Any:
+    """A ``Refuse``: as models that reason do it."""
+    if "temperature" not in body:
+        return None
+    message = "Unsupported value: 'temperature' does not support this; only the default is"
+    return 400, {"error": {"message": message, "param": "temperature"}}, {}
+
+
 def end_of(question: str) -> str:
     """What ``misbehave`` ends with."""
     return end(int(question, 16))

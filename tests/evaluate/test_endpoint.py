@@ -349,6 +349,14 @@ def test_a_key_that_is_forbidden_everything_ends_the_run(
     assert set(server.paid().values()) == {1}
 
 
+def test_an_endpoint_that_is_away_is_no_filter(serve: Serve, questions: list[Question]) -> None:
+    server = serve(always("right"))
+    words = {"error": {"message": "the content moderation service is away"}}
+    server.refuse = lambda body, headers: (503, words, {})
+    (done,) = predict(questions[:1], retries=0).values()
+    assert done.status == "failed"
+
+
 @pytest.mark.parametrize("case", ["refused", "TLS", "silent", "path"])
 def test_an_address_where_nothing_answers(
     serve: Serve,

@@ -1,5 +1,6 @@
 """Whose fate an error is, and which parameter it is about."""
 
+import time
 from typing import Any
 
 import pytest
@@ -42,6 +43,14 @@ def test_words_of_filters(body: Any) -> None:
 )
 def test_words_of_others(body: Any) -> None:
     assert not is_filtered(body)
+
+
+def test_a_large_error_takes_no_time() -> None:
+    body = {"error": [{"message": "a" * 50, "seed": {"loc": ["b"] * 5}}] * 10**5}
+    began = time.process_time()
+    assert not is_filtered(body)
+    assert find_refused(body, SENT) is None
+    assert time.process_time() - began < 1
 
 
 SENT = ("temperature", "top_p", "seed", "max_completion_tokens")

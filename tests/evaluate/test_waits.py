@@ -65,6 +65,13 @@ def test_bodies(body: Any, seconds: float) -> None:
     assert read_wait(429, {}, body, "") == pytest.approx(seconds)
 
 
+def test_hostile_texts_take_no_time() -> None:
+    began = time.process_time()
+    for text in ("9" * 10**6, "9." * 10**6, "1s," * 10**6, "9 " * 10**6):
+        read_wait(429, {"Retry-After": text, "Date": text}, {"retry_after": text}, f"wait {text}")
+    assert time.process_time() - began < 5
+
+
 @pytest.mark.parametrize(
     ("words", "seconds"),
     [

@@ -33,8 +33,10 @@ _LONGEST_WISH: Final = 120.0
 """Who wants to be asked again later than this is not asked again, as in OpenAI's client."""
 _BARRED: Final = 3
 """So many questions that are forbidden without a reason are the key's fault, not theirs."""
-_NO_FILTER: Final = (401, 402, 404, 408, 409, 425, 429)
-"""Statuses that say something else, whatever the words."""
+_FILTERS: Final = (0, 400, 403, 406, 422, 451)
+"""Statuses of filters; others say something else, whatever the words."""
+_READ: Final = 4000
+"""Characters of what went wrong that are looked at; a line shows the first 200."""
 _NO_KEY: Final = "no-key-given"
 """Servers of one's own seldom ask for a key, but the client wants one."""
 
@@ -204,7 +206,7 @@ class Endpoint:
                     prompt_tokens=answer.prompt_tokens,
                     completion_tokens=answer.completion_tokens,
                 )
-            if is_filtered(reply.body) and reply.status not in _NO_FILTER:
+            if reply.status in _FILTERS and is_filtered(reply.body):
                 return complete(question, number, "", "refused")
             raise self._bad_status(reply)
         except Failed as failed:
@@ -292,7 +294,8 @@ class Endpoint:
 
     def _line(self, text: object) -> str:
         """A short line without secrets, which some endpoints repeat, and without control codes."""
-        line = " ".join(self._masking.message(str(text)).split()) or type(text).__name__
+        start = str(text)[:_READ]
+        line = " ".join(self._masking.message(start).split()) or type(text).__name__
         return "".join(letter if letter.isprintable() else "\ufffd" for letter in line[:200])
 
 

@@ -46,7 +46,8 @@ class Masking:
 
     def completion(self, text: str) -> str:
         """What a model said; short words, which a text may well hold, stay in it."""
-        return self._told.sub(MASK, text)
+        # To look for each by itself is a hundred times as fast, and they are hardly ever there.
+        return self._told.sub(MASK, text) if any(form in text for form in self._forms) else text
 
     def _pieces(self, text: str) -> str:
         """Without parts of secrets, such as the beginning of one that was cut off."""

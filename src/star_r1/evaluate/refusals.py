@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 _CODES: Final = re.compile(
@@ -32,7 +33,8 @@ _RIGHTS: Final = re.compile(
 _ECHOES: Final = ("input", "request", "body", "ctx", "messages")
 """Fields of errors that repeat what was sent."""
 _READ: Final = 4000
-"""Characters of an error that are looked at."""
+_TEXTS: Final = 100
+"""Characters of each text of an error, and texts, that are looked at."""
 
 
 def say(body: object) -> str:
@@ -94,20 +96,25 @@ def _name(parameter: str) -> re.Pattern[str]:
 
 
 def _words(body: object) -> str:
-    return " ".join(text for _, text in _strings(body))[:_READ]
+    return " ".join(text for _, text in _strings(body))
 
 
-def _strings(body: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """The texts of an error with the names of their fields, but for what it repeats."""
+def _strings(body: object) -> Iterator[tuple[str, str]]:
+    """The first texts of an error, with the names of their fields."""
+    return islice(_walk(body, "", 0), _TEXTS)
+
+
+def _walk(body: object, name: str, depth: int) -> Iterator[tuple[str, str]]:
+    """All of them, but for what it repeats of the question."""
     if isinstance(body, str):
-        yield name, body
+        yield name, body[:_READ]
     elif isinstance(body, int):
         yield name, str(body)
     elif depth < 6 and name not in _ECHOES:
         if isinstance(body, Mapping):
             for key, value in body.items():
                 if key not in _ECHOES:
-                    yield from _strings(value, str(key).lower(), depth + 1)
+                    yield from _walk(value, str(key).lower(), depth + 1)
         elif isinstance(body, list):
             for value in body:
-                yield from _strings(value, name, depth + 1)
+                yield from _walk(value, name, depth + 1)

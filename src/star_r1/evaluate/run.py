@@ -181,10 +181,10 @@ def evaluate(
                 ) as advance,
             ):
                 for completion in predictor.predict(questions if answered < total else ()):
-                    append(file, completion)
-                    advance()
                     if predictor.left_out > journal.left_out:
                         journal.note(predictor.left_out)
+                    append(file, completion)
+                    advance()
         finally:
             journal.settle()
         with journal.predictions.open("rb", buffering=0) as file:

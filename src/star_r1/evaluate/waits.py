@@ -19,6 +19,8 @@ _WORDS: Final = re.compile(
 )
 _READ: Final = 4000
 """Characters of an endpoint's words that are looked at."""
+_LONGEST: Final = 100
+"""The same of a header or a field."""
 _MOMENT: Final = 1e8
 """A greater number of seconds, three years, is a moment since 1970 and no span."""
 
@@ -92,7 +94,7 @@ def _resets(headers: Mapping[str, str], now: float) -> Iterator[float]:
 
 def _span(text: str, now: float) -> float:
     """Seconds that a number, a duration or a moment stands for; 0 where it is none of them."""
-    text = text.strip().strip('"').lower()
+    text = text[:_LONGEST].strip().strip('"').lower()
     if amounts := _AMOUNTS.findall(text):
         return sum(map(_seconds, amounts))
     number = _number(text)
@@ -122,7 +124,7 @@ def _moment(text: str) -> float:
     """Seconds since 1970 of a date as RFC 3339 or HTTP has it; 0 where it is none."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            moment = read(text.strip().upper())
+            moment = read(text[:_LONGEST].strip().upper())
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (TypeError, ValueError, IndexError, OverflowError):
             continue
