@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from star_r1.data.checks import prompt_fault
 from star_r1.data.counts import Counts
 from star_r1.data.dataset import (
     EXTRA_FEATURES,
@@ -22,7 +23,6 @@ from star_r1.data.dataset import (
     find_splits,
     missing_shards,
     open_shard,
-    prompt_fault,
     row_to_sample,
 )
 from star_r1.data.manifest import BESIDE, MANIFEST, MAX_BYTES, describe, read_json, read_manifest
@@ -74,12 +74,11 @@ def verify(folder: Path, tell: Callable[[str], None], pictures: bool = True) -> 
     """Check a dataset that ``star-r1 generate`` or ``star-r1 import`` wrote.
 
     That all files of its manifest are there with their bytes, rows and hashes, and no others; that
-    it and the folder agree with the settings that the dataset was made from. Of
-    each row: it is where its id belongs, no other has this id, prompt and answer are those of
-    scene, changes and vocabulary; the changes made one after the other give the final scene, no
-    object leaves the table or comes too close to another one (TRANCE's rule A), and options of
-    moves are those of the rules. That all pictures decode and are of one size, and that masks and
-    boxes agree.
+    it and the shards agree with the settings that the dataset was made from. Of each row: it is
+    where its id belongs, no other has this id, prompt and answer are those of scene, changes and
+    vocabulary; the changes made one after the other give the final scene, no object leaves the
+    table or comes too close to another one (TRANCE's rule A), and options of moves are those of the
+    rules. That all pictures can be used and are of one size, and that masks and boxes agree.
 
     One batch of rows is in memory at a time, and the ids.
 
@@ -128,10 +127,10 @@ def verify(folder: Path, tell: Callable[[str], None], pictures: bool = True) -> 
 
 
 def _check_manifest(folder: Path, report: Callable[[str], None]) -> None:
-    """Compare the files with the manifest, and what it says of their making with the others."""
+    """Compare the manifest with the files, and what it says of their making with theirs."""
     beside = [name for name in BESIDE if (folder / name).exists()]
     inside = [path for path in (folder / "data").rglob("*") if not path.name.startswith(".")]
-    there = {*beside, *(path.relative_to(folder).as_posix() for path in inside)}
+    there = {"README.md", *beside, *(path.relative_to(folder).as_posix() for path in inside)}
     try:
         manifest = read_manifest(folder)
     except FileNotFoundError:
@@ -152,20 +151,15 @@ def _check_manifest(folder: Path, report: Callable[[str], None]) -> None:
             if (a := is_.get(key)) != (b := wanted.get(key)):
                 report(f"{name}: {key} {a}, not {b} as in {MANIFEST}")
                 break
-    if "README.md" not in manifest.files:
-        report(f"README.md: not in {MANIFEST}")
-    made = next((name for name in (SETTINGS, "import.json") if name in there), None)
-    if made is None and manifest.settings:
-        report(f"{MANIFEST}: has settings, and there is no {SETTINGS} or import.json")
-    elif made is not None:
-        try:
-            settings = read_json(folder / made, MAX_BYTES)
-        except (UserError, FileNotFoundError) as error:
-            report(_without(folder, error))
-            return
-        for key in sorted({*settings, *manifest.settings}):
-            if settings.get(key) != manifest.settings.get(key):
-                report(f"{MANIFEST}: its settings have another {key} than {made}")
+    made = next((name for name in beside if name in (SETTINGS, "import.json")), None)
+    try:
+        settings = read_json(folder / made, MAX_BYTES) if made else {}
+    except (UserError, FileNotFoundError) as error:
+        report(_without(folder, error))
+        return
+    for key in sorted({*settings, *manifest.settings}):
+        if settings.get(key) != manifest.settings.get(key):
+            report(f"{MANIFEST}: settings: {key} is not that of {made or SETTINGS}")
 
 
 def _read_settings(folder: Path, report: Callable[[str], None]) -> dict[str, Settings] | None:
