@@ -61,7 +61,7 @@ def test_damage_is_named(data_folder: Path, tmp_path: Path, damage: dict[str, An
 
 def test_answers_hold_numbers(data_folder: Path, tmp_path: Path) -> None:
     record = record_of(data_folder, 1)
-    for damage in (None, "1", [], float("inf")):
+    for damage in (None, "1", [], float("inf"), 10**400):
         record["answers"]["failed"] = damage
         with pytest.raises(UserError, match=r"metrics\.json: damaged"):
             read_evaluation(write(tmp_path, record))

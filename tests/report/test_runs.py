@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def test_a_damaged_file_is_named(
         (folder / name).write_text(content)
     with pytest.raises(UserError, match=name):
         read_runs([folder])
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "log.jsonl"])
+def test_only_plain_files_are_read(runs: Runs, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError, match=f"{name}: Not a plain file"):
+        read_runs([folder])
+
+
+def test_numbers_beyond_all_bounds_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{{"step": 1, "loss": 1{"0" * 400}, "reward": 2}}\n')
+    _, (training,) = read_runs([tmp_path])
+    assert list(training.curves) == ["step", "reward"]
 
 
 def test_metrics_out_of_shape_are_damaged(runs: Runs, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The record and the card of a run: what they say, and what they keep to themselves."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -258,6 +259,25 @@ def test_where_data_come_from(tmp_path: Path) -> None:
     assert found["name"] == "pairs/train"
     assert found["seed"] == 5
     assert len(found["manifest_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 9999,
+        "7",
+        '{"settings": {"splits": {"train": 7}}, "files": {}}',
+        '{"settings": {"splits": {"train": {"seed": [1]}}}, "files": {}}',
+        '{"settings": {"splits": [1]}, "files": {}}',
+        None,
+    ],
+)
+def test_a_manifest_that_makes_no_sense_has_no_seed(tmp_path: Path, text: str | None) -> None:
+    if text is None:
+        os.mkfifo(tmp_path / "manifest.json")
+    else:
+        (tmp_path / "manifest.json").write_text(text)
+    assert describe_data(tmp_path)["seed"] is None
 
 
 def test_plain_transformers_loads_the_folder(ended: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
+from star_r1.files import open_regular
 from star_r1.tvr.answer import whole
 
 Status: TypeAlias = Literal["answered", "empty", "cut_off", "refused", "failed"]
@@ -133,7 +134,7 @@ def repeated(id: str, number: int) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not empty, with their numbers from 1."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(file, 1):
                 if not line.isspace():
                     yield number, line

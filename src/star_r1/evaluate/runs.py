@@ -5,14 +5,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from star_r1.errors import UserError
 from star_r1.evaluate.predictions import STATUSES
 from star_r1.evaluate.sampled import MAJORITY
+from star_r1.files import read_regular
 from star_r1.metrics import BESIDE_GROUPS, GROUPS, METRICS, Scores
 from star_r1.trance_metrics import BASIC_METRICS, SETTINGS
 from star_r1.trance_metrics import METRICS as TRANCE_METRICS
+
+MAX_BYTES: Final = 1 << 24
+"""Of run.json and metrics.json, which take some 20,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def read_evaluation(folder: Path) -> Evaluation:
             if type(n) not in (int, float) or not math.isfinite(n):
                 raise ValueError
         beside = trance, samples, answers, usage, truth
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UserError(
             f"{folder / 'metrics.json'}: damaged; run its 'star-r1 evaluate' command again"
         ) from None
@@ -104,7 +108,7 @@ def _check_measured(measured: Any) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path, MAX_BYTES))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):

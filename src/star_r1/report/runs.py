@@ -9,6 +9,7 @@ from typing import Any
 
 from star_r1.errors import UserError
 from star_r1.evaluate.runs import Evaluation, read_evaluation
+from star_r1.files import open_regular
 from star_r1.train.record import read_record
 
 
@@ -80,7 +81,11 @@ def _read_training(folder: Path) -> Training:
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     points: dict[str, list[tuple[float, float]]] = {}
-    *lines, rest = path.read_bytes().split(b"\n")
+    try:
+        with open_regular(path) as file:
+            *lines, rest = file.read().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     for number, line in enumerate(lines if _is_half(rest) else [*lines, rest], 1):
         if not line.strip():
             continue

@@ -1,6 +1,5 @@
 """``training.json``: what a run trains on what, by which command, commit and machine."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -8,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from star_r1.data.manifest import MANIFEST
-from star_r1.files import write_atomic
+from star_r1.data.manifest import MANIFEST, read_manifest, sha256
+from star_r1.errors import UserError
+from star_r1.files import read_regular, write_atomic
 from star_r1.provenance import provenance
 
 TRAINING: Final = "training.json"
@@ -120,15 +120,17 @@ def describe_data(data: Path) -> dict[str, Any]:
         (data.parent, data.name, f"{data.parent.name}/{data.name}"),
     ):
         try:
-            content = (folder / MANIFEST).read_bytes()
-            splits = json.loads(content)["settings"].get("splits", {})
-        except (OSError, ValueError, KeyError, AttributeError):
+            splits = read_manifest(folder).settings.get("splits")
+            digest = sha256(folder / MANIFEST)
+        except (OSError, UserError):
             continue
-        seeds = {of["seed"] for key, of in splits.items() if split in (None, key) and "seed" in of}
+        of = splits.items() if isinstance(splits, dict) else ()
+        chosen = [own for key, own in of if split in (None, key) and isinstance(own, dict)]
+        seeds = {own["seed"] for own in chosen if type(own.get("seed")) is int}
         return {
             "name": name,
             "seed": seeds.pop() if len(seeds) == 1 else None,
-            "manifest_sha256": hashlib.sha256(content).hexdigest(),
+            "manifest_sha256": digest,
         }
     return {"name": data.name, "seed": None, "manifest_sha256": None}
 
@@ -155,7 +157,7 @@ def record_training(folder: Path, about: Mapping[str, Any], **done: Any) -> None
 def read_record(folder: Path) -> dict[str, Any]:
     """What ``training.json`` in a folder holds; nothing where there is none."""
     try:
-        record = json.loads((folder / TRAINING).read_bytes())
-    except (OSError, ValueError):
+        record = json.loads(read_regular(folder / TRAINING, 1 << 24))
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
