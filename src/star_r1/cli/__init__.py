@@ -55,5 +55,7 @@ def main() -> None:
 
 
 def _fail(line: str, status: int) -> int:
-    print(" ".join(line.split()), file=sys.stderr)
+    from star_r1.texts import harmless  # a message may quote other people's files
+
+    print(harmless(" ".join(line.split())), file=sys.stderr)
     return status

@@ -22,6 +22,7 @@ from star_r1.errors import UserError
 from star_r1.files import check_free
 from star_r1.model.published import read_config
 from star_r1.reward.adapters.trl import TrlReward
+from star_r1.texts import harmless
 from star_r1.train.adapters import build
 from star_r1.train.arguments import faults, parse, parse_known
 from star_r1.train.identity import identify
@@ -112,7 +113,7 @@ def show(
             plan.attempt(rehearse, trainer_class, given[0], args, plan.config, launch)
     if plan.faults:
         for fault in plan.faults:
-            print(f"error: {fault}", file=sys.stderr)
+            print(harmless(f"error: {fault}"), file=sys.stderr)
         return 2
     for heading, lines in sections.items():
         print(heading)

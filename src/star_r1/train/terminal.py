@@ -7,6 +7,8 @@ import warnings
 import datasets
 import transformers
 
+from star_r1.texts import harmless
+
 
 def quiet() -> None:
     """Leave the terminal to the run: no bars, notes or telemetry of the libraries."""
@@ -21,4 +23,4 @@ def quiet() -> None:
 def say(message: str) -> None:
     """One line on stderr, from the first process only."""
     if int(os.environ.get("RANK", "0")) == 0:
-        print(message, file=sys.stderr, flush=True)
+        print(harmless(message), file=sys.stderr, flush=True)
