@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import blake2b
+from typing import TypeAlias
 
 from star_r1.tvr.change import Change
 from star_r1.tvr.change import replay as _replay
@@ -62,13 +62,22 @@ class Sample:
         return replace(self, id=f"{self.id.rsplit('-', 1)[0]}-{view}", view=view)
 
 
-# The views of a scene follow each other.
-@lru_cache(maxsize=8)
+_Key: TypeAlias = tuple[Sequence[Object], Sequence[Change], int]
+_last: _Key = ((), (), 0)
+"""Of the scene seen last: its views, which share its objects and changes, follow each other."""
+
+
 def _scene_key(objects: Sequence[Object], changes: Sequence[Change]) -> int:
+    global _last
+    known = _last
+    if known[0] is objects and known[1] is changes:  # to compare them takes as long as to hash
+        return known[2]
     parts = [
         f"{o.index} {o.color} {o.shape} {o.size} {o.material} {o.position} {o.rotation}"
         for o in objects
     ]
     text = "\n".join((*parts, *map(str, changes)))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    key = int.from_bytes(digest, "big", signed=True)
+    _last = objects, changes, key
+    return key
