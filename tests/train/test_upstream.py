@@ -48,6 +48,9 @@ GRPO = [
     ("--num_generations 3", "num_generations", None),
     ("--num_generations 1", "at least 2 generations", None),
     ("--generation_batch_size 8 --steps_per_generation 2", "generation_batch_size", None),
+    ("--loss_type nonsense", "nonsense", None),
+    ("--scale_rewards nonsense", "nonsense", None),
+    ("--importance_sampling_level nonsense", "nonsense", None),
     ("--use_peft --sync_ref_model", "sync_ref_model", None),
     ("--beta 0 --sync_ref_model", "sync_ref_model", None),
     ("--reward_weights 1 2", "reward", None),
@@ -88,7 +91,9 @@ def test_one_line_in_plan_and_run(
     assert "\n" not in plan
     assert re.search(message, plan)
     assert said() == plan
-    assert not (out / "training.json").exists()
+    assert not list(out.glob("checkpoint-*"))
+    late = main is grpo.main and "nonsense" in flags  # found by the first step itself
+    assert (out / "training.json").exists() == late
 
 
 def test_errors_of_ours_and_late_ones_stay_bugs() -> None:
@@ -108,3 +113,24 @@ def test_errors_of_ours_and_late_ones_stay_bugs() -> None:
         assert not isinstance(found.value, UserError)
     with pytest.raises(ValueError, match="Invalid beta"), plainly(holds=lambda: False):
         torch.optim.AdamW([torch.zeros(1)], betas=(2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--mask_truncated_completions true --loss_type dr_grpo --scale_rewards none",
+        "--loss_type dapo --num_iterations 2 --gradient_accumulation_steps 2 --epsilon_high 0.3",
+        "--sync_ref_model --ref_model_sync_steps 1 --gradient_checkpointing --max_grad_norm 0.1",
+        "--share_prompts false --top_k 5 --min_p 0.1 --repetition_penalty 1.1 --torch_compile",
+        "--importance_sampling_level sequence --loss_type bnpo --beta 0 --dtype bfloat16",
+        "--use_peft --gradient_checkpointing --optim adafactor --dataloader_num_workers 2",
+        '--bf16 true --lr_scheduler_type cosine_with_min_lr --lr_scheduler_kwargs {"min_lr":0.1}',
+    ],
+)
+def test_a_rehearsal_refuses_nothing_that_works(
+    flags: str, model_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    words = f"--model {model_folder} --data {data_folder} --output_dir {tmp_path / 'out'}"
+    size = "--report_to none --max_steps 1 --per_device_train_batch_size 8 --num_generations 4"
+    assert grpo.main([*words.split(), *size.split(), *flags.split(), "--dry-run"]) == 0
+    assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ weights, and these are trained.
 """
 
 import functools
+import os
 import re
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from transformers import AutoModelForImageTextToText
 from star_r1.errors import UserError
 from star_r1.model.loading import check_trainable, load_adapter, load_processor, load_weights
 from star_r1.model.published import read_config
+from star_r1.train.launch import read_launch
 
 LORA: Final[dict[str, Any]] = {
     "lora_r": 16,
@@ -62,13 +64,14 @@ def configure(arguments: Any) -> LoraConfig | None:
     return config
 
 
-def build(arguments: Any, config: Any, reference: bool = False) -> Any:
+def build(arguments: Any, config: Any, *, reference: bool = False, divided: bool = False) -> Any:
     """The model as it will be trained, without storage; what cannot be trained is refused here.
 
     Args:
         arguments: ``StarArguments``.
         config: of the full weights.
         reference: whether an adapter that is trained on gets a frozen copy of itself.
+        divided: whether FSDP or DeepSpeed divides the weights.
 
     Raises:
         UserError: a family that cannot be trained here; an adapter that does not fit it, or reaches
@@ -87,6 +90,12 @@ def build(arguments: Any, config: Any, reference: bool = False) -> Any:
     if arguments.source.adapter is not None:
         wrapped = load_adapter(model, arguments.source, chosen or arguments.source.lora(), True)
         if chosen is None:
+            if divided:
+                raise UserError(
+                    f"{arguments.model_name_or_path} is an adapter; without --use_peft true it is "
+                    "merged into the full weights, which FSDP and DeepSpeed do not allow: merge it "
+                    "beforehand (docs/training.md says how), or give --use_peft true"
+                )
             return _merge(wrapped, arguments)
         _check_targets(wrapped, arguments)
         _check_reach(wrapped, arguments)
@@ -114,7 +123,8 @@ def load(arguments: Any) -> tuple[Any, Any]:
         UserError: they are not there, do not load, or cannot be trained as ``build`` sees it.
     """
     source = arguments.source
-    build(arguments, read_config(source, fetch=True))  # before many gigabytes are read
+    divided = read_launch(None, os.environ).division != "none"
+    build(arguments, read_config(source, fetch=True), divided=divided)  # before gigabytes are read
     model = load_weights(source, getattr(torch, arguments.dtype), arguments.attn_implementation)
     if arguments.freeze_vision:
         model.model.visual.requires_grad_(False)

@@ -195,7 +195,12 @@ class _Plan:
                 self.notes.append(f"{folder} is not there yet; make it: {others.missing}")
         self.config = config = self.attempt(lambda: read_config(arguments.source, fetch=False))
         refers = self.is_grpo and self.args.beta != 0
-        model = None if config is None else self.attempt(build, arguments, config, refers)
+        divided = self.launch.division != "none"
+        model = None
+        if config is not None:
+            model = self.attempt(
+                lambda: build(arguments, config, reference=refers, divided=divided)
+            )
         if rows is None or config is None or model is None:
             return {}
         start = None if rows.missing else self.attempt(self._look)

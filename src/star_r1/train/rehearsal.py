@@ -1,19 +1,20 @@
-"""The start of a run, up to its first step, on a model too small to matter: what would be refused.
+"""The first step of a run, on a model too small to matter: what would be refused.
 
 TRL and the libraries below it check settings where they use them: in the config, in the trainer, in
-the optimizer, in the loaders of data. So a dry run goes through all of it, in the run's classes.
+the optimizer, in the loss. So a dry run goes through all of it, in the run's classes.
 """
 
 import copy
 import tempfile
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import AutoModelForImageTextToText, TrainerCallback
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import GRPOConfig
 
 from star_r1.model.processor import build_processor
@@ -21,20 +22,23 @@ from star_r1.model.published import shrink
 from star_r1.train.adapters import LORA
 from star_r1.train.launch import Launch
 
+SIDE: Final = 64
+"""Of a picture, in pixels."""
 
-class _Ready(Exception):
-    """All is set up."""
+
+class _Done(Exception):
+    """The step is taken."""
 
 
 class _Curtain(TrainerCallback):  # type: ignore[misc]
-    """Ends a rehearsal where the first step would begin, before anything is reported."""
+    """Ends a rehearsal after the first step, before anything is saved or reported."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        raise _Ready
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        raise _Done
 
 
 def rehearse(trainer_class: Any, arguments: Any, args: Any, config: Any, launch: Launch) -> None:
-    """Set up a run in this process; nothing is kept, downloaded or reported.
+    """Set up a run in this process, and take a step; nothing is kept, downloaded or reported.
 
     What divides a model (``launch``) and vLLM are left out: they need the machine of the run.
 
@@ -52,10 +56,12 @@ def rehearse(trainer_class: Any, arguments: Any, args: Any, config: Any, launch:
         return
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
         trainer = _build(trainer_class, arguments, _alone(args, folder), config)
-        trainer.callback_handler.callbacks.insert(0, _Curtain())
+        callbacks = trainer.callback_handler.callbacks
+        reporting = [c for c in callbacks if "integrations" in type(c).__module__]
+        callbacks[:] = [_Curtain(), *(c for c in callbacks if c not in reporting)]
         try:
             trainer.train()
-        except _Ready:
+        except _Done:
             return
 
 
@@ -63,12 +69,27 @@ def _alone(args: Any, folder: str) -> Any:
     """The settings without what reaches beyond this process."""
     args = copy.copy(args)
     args.output_dir, args.push_to_hub, args.use_vllm, args._n_gpu = folder, False, False, 1
+    args.eval_on_start, args.torch_compile, args.max_completion_length = False, False, 2
+    if args.dataloader_num_workers:  # processes that take longer to start than all else
+        args.dataloader_num_workers, args.dataloader_prefetch_factor = 0, None
+        args.dataloader_persistent_workers = False
     args.fp16 = args.fp16 and (args.use_cpu or torch.cuda.is_available())
     return args
 
 
 def _build(trainer_class: Any, arguments: Any, args: Any, config: Any) -> Any:
-    tiny = shrink(config, config.get_text_config().vocab_size)
+    processor = build_processor()
+    vision = config.vision_config
+    processor.image_processor = Qwen2VLImageProcessorPil(
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        min_pixels=1,
+        max_pixels=SIDE * SIDE,
+    )
+    tiny = shrink(config, len(processor.tokenizer))
+    for name in ("vision_start", "vision_end", "image_pad", "video_pad"):
+        token = processor.tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        setattr(tiny, f"{name.removesuffix('_pad')}_token_id", token)
     model = AutoModelForImageTextToText.from_config(tiny)
     adapter = None
     if arguments.use_peft:
@@ -82,7 +103,7 @@ def _build(trainer_class: Any, arguments: Any, args: Any, config: Any) -> Any:
         *given,
         train_dataset=rows,
         eval_dataset=rows if arguments.eval_data else None,
-        processing_class=build_processor(),
+        processing_class=processor,
         peft_config=adapter,
     )
 
@@ -93,15 +114,14 @@ def _nothing(completions: Any, **columns: Any) -> list[float]:
 
 def _rows(count: int) -> Dataset:
     png = BytesIO()
-    Image.new("RGB", (56, 56)).save(png, "PNG")
+    Image.new("RGB", (SIDE, SIDE)).save(png, "PNG")
     picture = {"bytes": png.getvalue(), "path": None}
     pictures = [{"type": "image", "text": None}] * 2
     said = {"role": "assistant", "content": [{"type": "text", "text": "none"}]}
     row = {
-        "id": "0",
         "images": [picture, picture],
         "prompt": [{"role": "user", "content": [*pictures, {"type": "text", "text": "?"}]}],
         "completion": [said],
         "answer": "none",
     }
-    return Dataset.from_list([row] * count)
+    return Dataset.from_list([row | {"id": str(number)} for number in range(count)])

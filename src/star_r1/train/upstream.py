@@ -1,7 +1,7 @@
 """What TRL and the libraries below it refuse of a user's settings: one line, and no bug.
 
-Such an error comes before the first step, out of their code. One out of ours is a bug, and so is
-one of a type that no library raises on purpose.
+Such an error comes before the end of the first step, out of their code. One out of ours is a bug,
+and so is one of a type that no library raises on purpose.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ class Plainly:
             trainer.add_callback(_Begun(self))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the trainer; once training has begun, errors are no longer about settings.
+        """As the trainer; after the first step, errors are no longer about settings.
 
         Raises:
             UserError: upstream refuses something.
@@ -101,10 +101,10 @@ class Plainly:
 
 
 class _Begun(TrainerCallback):  # type: ignore[misc]
-    """Notes that everything is set up."""
+    """Notes that the settings have been through a step."""
 
     def __init__(self, trainer: Plainly) -> None:
         self.trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._begun = True

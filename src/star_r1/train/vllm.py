@@ -179,7 +179,7 @@ class FaithfulVLLM(VLLMGeneration):  # type: ignore[misc]
             return
         modules = dict(self.model.named_modules())
         for name, parameter in self.model.named_parameters():
-            if self.model.prefix in name or "original_module" in name:
+            if self.model.prefix in name or "original_module" in name or ".ref." in name:
                 continue
             owner = name.rpartition(".base_layer.")[0]
             layer = modules[owner] if owner else None
