@@ -200,7 +200,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "attribute least": {"attribute": 0.2},
     "all alike": {"exact": 1, "attribute": 1, "object": 1},
 }
-FIELDS = ("index", "attribute", "value")
 
 
 def best_by_hand(answer: Answer, truth: Sequence[Change], config: StarConfig) -> float:
@@ -210,11 +209,9 @@ def best_by_hand(answer: Answer, truth: Sequence[Change], config: StarConfig) ->
 
     def pay(one: Change | None, true: Change | None) -> float:
         """What a pair adds; a prediction without a partner costs a miss."""
-        same = 0  # of the fields, from the first
-        for field in FIELDS:
-            if one is None or true is None or getattr(one, field) != getattr(true, field):
-                break
-            same += 1
+        same = 0  # of index, attribute and value, from the first
+        if one is not None and true is not None and one.index == true.index:
+            same = 1 if one.attribute != true.attribute else 3 if true.accepts(one) else 2
         earned = max((worth for worth in tiers[:same]), default=0)
         hit = same == 3 if config.miss == "inexact" else True
         return earned - (0 if hit and earned else config.wrong)
@@ -250,6 +247,28 @@ def test_no_matching_gives_more_under_any_numbers(numbers: dict[str, Any]) -> No
         reward = star(answer, truth, config)
         assert reward.total == pytest.approx(best_by_hand(answer, truth, config))
         check_story(reward, answer, truth, config)
+
+
+@pytest.mark.parametrize("numbers", ABLATIONS.values(), ids=ABLATIONS)
+def test_options_of_moves_may_overlap(numbers: dict[str, Any]) -> None:
+    """Two true moves of one object may both end out of sight, by moves that serve for either."""
+    config, draw = StarConfig(**numbers), Random(0)
+    steps = ["front.1", "front.2", "behind.1", "left.2"]
+    for _ in range(400):
+        truth = []
+        for _ in range(draw.randint(1, 3)):
+            options = draw.sample(steps, draw.choice((0, 2, 3)))
+            value = draw.choice(options or steps)
+            truth.append(Change(draw.choice((0, 0, 1)), "position", value, tuple(options)))
+        moves = [Change(i, "position", step) for i in (0, 0, 0, 1) for step in steps]
+        near = draw.choices([*moves, Change(0, "size", "small"), None], k=draw.randint(0, 4))
+        answer = Answer("", tuple(Prediction(str(c), c) for c in near), True, None)
+        reward = star(answer, truth, config)
+        assert reward.total == pytest.approx(best_by_hand(answer, truth, config))
+        check_story(reward, answer, truth, config)
+        all_exact = reward.fates == ("exact",) * len(truth)
+        if not numbers:
+            assert all_exact == answer.is_exactly(truth)
 
 
 def check_story(

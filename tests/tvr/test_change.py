@@ -1,13 +1,24 @@
 """Changes: reading and writing, replay, and difference as its inverse."""
 
 import json
+from itertools import permutations
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.patience import patience
 
-from star_r1.tvr.change import Change, difference, format_changes, parse_changes, replay
+from star_r1.tvr.change import (
+    Change,
+    difference,
+    format_changes,
+    pair_moves,
+    parse_changes,
+    replay,
+    same_changes,
+)
 from star_r1.tvr.scene import Object, Scene
 from star_r1.tvr.vocabulary import ATTRIBUTES, MOVES, N_OBJECTS, TRANCE, VALUES
 
@@ -159,3 +170,31 @@ def test_the_later_change_of_a_cell_wins(scene: Scene, changes: list[Change]) ->
         for attribute in ATTRIBUTES:
             old = scene.objects[thing.index].attribute(attribute)
             assert thing.attribute(attribute) == last.get((thing.index, attribute), old)
+
+
+def test_moves_pair_off_as_far_as_they_can() -> None:
+    """As by trying every order, and in time where trying every order would take years."""
+    draw = Random(0)
+    steps = ["front.1", "front.2", "behind.1", "left.2"]
+    for _ in range(300):
+        truth = []
+        for _ in range(draw.randint(1, 4)):
+            options = draw.sample(steps, draw.choice((0, 2, 3)))
+            truth.append(Change(0, "position", draw.choice(options or steps), tuple(options)))
+        said = [Change(0, "position", step) for step in draw.choices(steps, k=draw.randint(0, 3))]
+        pairs = pair_moves(said, truth)
+        assert all(truth[true].accepts(said[place]) for true, place in pairs.items())
+        assert len(set(pairs.values())) == len(pairs)
+        none = [Change(9, "size", "small")] * len(truth)
+        most = max(
+            sum(true.accepts(one) for true, one in zip(truth, order, strict=True))
+            for order in permutations([*said, *none], len(truth))
+        )
+        assert len(pairs) == most
+    moves = [move for move in MOVES if move != "right.2"]
+    open_ended = [Change(3, "position", move, tuple(moves)) for move in moves]
+    truth = [*open_ended, Change(3, "position", "right.2")]
+    said = [Change(3, "position", move) for move in [*moves, moves[0]]]
+    with patience():
+        assert not same_changes(said, truth)
+        assert same_changes([*said[:-1], truth[-1]], truth)

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from star_r1.errors import UserError
 from star_r1.tvr.answer import Answer
-from star_r1.tvr.change import Change
+from star_r1.tvr.change import Change, pair_moves
 
 Tier: TypeAlias = Literal["exact", "attribute", "object"]
 Fate: TypeAlias = Literal["exact", "attribute", "object", "wrong"]
@@ -153,12 +153,8 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
     >>> star(answer, truth, StarConfig(attribute=0)).fates
     ('exact', 'object')
     """
-    serves = _options(truth)
-    predicted = {
-        i: serves.get(p.change, p.change)
-        for i, p in enumerate(answer.predictions)
-        if p.change is not None
-    }
+    said = {i: p.change for i, p in enumerate(answer.predictions) if p.change is not None}
+    predicted = _as_true(said, truth, config.matching)
     pays = _paying(config)
     match = _match_one_to_one if config.matching == "one-to-one" else _match_independently
     shares, partners = match(predicted, truth, pays)
@@ -183,12 +179,22 @@ def star(answer: Answer, truth: Sequence[Change], config: StarConfig = StarConfi
     )
 
 
-def _options(truth: Sequence[Change]) -> dict[Change, Change]:
-    """Each change that serves as well as a true move out of sight -> that move."""
-    serves = {
-        Change(true.index, true.attribute, value): true for true in truth for value in true.options
-    }
-    return {other: true for other, true in serves.items() if other not in truth}
+def _as_true(
+    said: dict[int, Change], truth: Sequence[Change], matching: Matching
+) -> dict[int, Change]:
+    """The predictions, each move that serves as well as a true move out of sight as that move."""
+    if not any(true.options for true in truth):
+        return said
+    if matching == "independent":
+        serves = {
+            Change(true.index, true.attribute, value): true
+            for true in truth
+            for value in true.options
+        }
+        return {i: move if move in truth else serves.get(move, move) for i, move in said.items()}
+    positions = list(said)
+    pairs = pair_moves(list(said.values()), truth)
+    return said | {positions[place]: truth[true] for true, place in pairs.items()}
 
 
 def pair_off(

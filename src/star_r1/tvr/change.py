@@ -1,6 +1,7 @@
 """A change of one attribute of one object; replay on a scene; difference of two scenes."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -146,7 +147,9 @@ def same_changes(said: Iterable[Change], truth: Iterable[Change]) -> bool:
     """
     looks, moves = split_moves(said)
     true_looks, true_moves = split_moves(truth)
-    return looks == true_looks and len(moves) == len(true_moves) and _pair_off(moves, true_moves)
+    if looks != true_looks or len(moves) != len(true_moves):
+        return False
+    return len(pair_moves(moves, true_moves)) == len(true_moves)
 
 
 def split_moves(changes: Iterable[Change]) -> tuple[set[Change], list[Change]]:
@@ -168,17 +171,55 @@ def split_moves(changes: Iterable[Change]) -> tuple[set[Change], list[Change]]:
     return looks, moves
 
 
-def _pair_off(moves: list[Change], true_moves: list[Change]) -> bool:
-    if not true_moves:
-        return True
-    first, *rest = true_moves
-    for move in set(moves):
-        if first.accepts(move):
-            left = list(moves)
-            left.remove(move)
-            if _pair_off(left, rest):
-                return True
-    return False
+def pair_moves(said: Sequence[Change], truth: Sequence[Change]) -> dict[int, int]:
+    """Pair as many changes as can be: each true one with one that it ``accepts``, each used once.
+
+    Two moves out of sight may have options in common, so to take the first that serves is not
+    enough: a maximum matching is found by augmenting paths. Linear in the length of ``said``.
+
+    Returns:
+        Place in ``truth`` -> place in ``said``; of equal ones in ``said`` the first are used.
+
+    >>> from star_r1.tvr import TRANCE
+    >>> out = Change(3, "position", "left.2", ("left.2", "front-left.2"))
+    >>> truth = [out, Change(3, "position", "left.2")]
+    >>> pair_moves(parse_changes("3.position.left.2, 3.position.front-left.2", TRANCE), truth)
+    {0: 1, 1: 0}
+    """
+    places: dict[Change, list[int]] = {}
+    for place, change in enumerate(said):
+        places.setdefault(change, []).append(place)
+    holders: dict[Change, list[int]] = {change: [] for change in places}
+    held: dict[int, Change] = {}
+    for start in range(len(truth)):
+        reached: dict[Change, int] = {}
+        waiting, free = deque([start]), None
+        while waiting and free is None:
+            true = truth[waiting[0]]
+            for value in dict.fromkeys((true.value, *true.options)):
+                change = Change(true.index, true.attribute, value)
+                if change in reached or change not in places:
+                    continue
+                reached[change] = waiting[0]
+                if len(holders[change]) < len(places[change]):
+                    free = change
+                    break
+                waiting.extend(holders[change])
+            waiting.popleft()
+        while free is not None:  # each on the path takes what the next one leaves
+            holder = reached[free]
+            left = held.get(holder)
+            held[holder] = free
+            holders[free].append(holder)
+            if left is not None:
+                holders[left].remove(holder)
+            free = left
+    pairs = (
+        (holder, place)
+        for change, some in holders.items()
+        for holder, place in zip(sorted(some), places[change], strict=False)
+    )
+    return dict(sorted(pairs))
 
 
 def replay(scene: Scene, changes: Iterable[Change]) -> Scene:
