@@ -236,6 +236,7 @@ PARAMETERS = {
     (GRPOTrainer, "evaluate"): "self eval_dataset ignore_keys metric_key_prefix",
     (GRPOTrainer, "log"): "self logs start_time",
     (GRPOTrainer, "_save_checkpoint"): "self model trial",
+    (GRPOTrainer, "train"): "self resume_from_checkpoint trial ignore_keys_for_eval",
     (GRPOTrainer, "_get_grad_norm"): "self model grad_norm",
     (GRPOTrainer, "init_hf_repo"): "self token private",
     (GRPOTrainer, "create_model_card"): "self model_name dataset_name tags",
@@ -281,7 +282,7 @@ def test_the_table_has_all_overrides(cls: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["checkpoints", "grpo", "guards", "shared_prompt", "vllm", "run"]
+    "module", ["checkpoints", "grpo", "guards", "shared_prompt", "upstream", "vllm", "run"]
 )
 def test_attributes_that_we_read(module: str, build: Any, engine: FakeVLLM) -> None:
     """All that train/ reads from a variable named ``trainer``."""
