@@ -256,6 +256,9 @@ def test_without_its_prompt_a_completion_tells_what_was_opened(text: str, kept: 
         ("<think>a", RIGHT),
         ("a</think>", RIGHT),
         ("a", f"</think>{RIGHT}"),
+        ("<think>a</think>", f"</think>{RIGHT}"),
+        ("<think>a</think></think>", RIGHT),
+        ("<think><think>a", RIGHT),
         ("<think>a", f"</think>{RIGHT}"),
         ("a", f"<think>a</think>{RIGHT}"),
         ("other thoughts", f"<think>a</think>{RIGHT}"),
@@ -336,6 +339,9 @@ def test_what_is_whole_stays_so_and_no_prompt_makes_it_worse(text: str, prompt: 
 @given(SAID, SAID)
 def test_reasoning_apart_always_lies_in_one_block(text: str, reasoning: str) -> None:
     found = whole(text, reasoning=reasoning)
+    if reasoning and "<think>" not in text:
+        assert found.count("<think>") == 1
+        assert found.count("</think>") == max(1, text.count("</think>"))
     if "<think>" not in text + reasoning and "</think>" not in text + reasoning and reasoning:
         assert found == f"<think>{reasoning}</think>{text}"
 

@@ -45,6 +45,9 @@ def changes(text: str) -> list[Change | None]:
         '{"index": 3, "attribute": "shape", "from": "cone", "to": "cube"}',
         '- {"object": 2, "color": "cyan"}\n- {"object": 3, "shape": "cube"}',
         '{"id": 1, "change": "2.color.cyan"}, {"id": 2, "change": "3.shape.cube"}',
+        '{"2": {"attribute": "color", "value": "cyan"}, "3": {"shape": "cube"}}',
+        '[{"object": 2, "changes": {"color": "cyan"}}, {"object": 3, "change": "shape.cube"}]',
+        '{"final_answer": {"2": {"color": "2.color.cyan"}, "3.shape": "3.shape.cube"}}',
         '[[2, "color", "cyan"], ["3", "shape", "cube"]]',
         '["2.color.cyan", "3.shape.cube",]',
         "[('2', 'color', 'cyan'), (3, 'shape', 'cube')]",
@@ -75,7 +78,7 @@ def changes(text: str) -> list[Change | None]:
         "**1.** `2.color.cyan`\n**2.** `3.shape.cube`",
         "- **2.color.cyan**\n- __3.shape.cube__",
         "+ 2.color.cyan\n· 3.shape.cube",
-        "- [x] 2.color.cyan\n- [ ] 3.shape.cube",
+        "- [x] 2.color.cyan\n- [X] 3.shape.cube",
         "### 2.color.cyan\n> _3.shape.cube_",
         "2\\.color\\.cyan, 3\\.shape\\.cube",
         "2.color.cyan<br>3.shape.cube<br/>",
@@ -88,6 +91,7 @@ def changes(text: str) -> list[Change | None]:
         "„2.color.cyan“, ‹3.shape.cube›",
         "**Final answer:** 2.color.cyan, 3.shape.cube",
         "Change 1: 2.color.cyan\nChange 2: 3.shape.cube",
+        "Change 1: 2.color.cyan, Change 2: 3.shape.cube",
         "The answer is: `2.color.cyan, 3.shape.cube`.",
     ],
 )
@@ -112,10 +116,10 @@ def test_a_wrapped_answer_is_what_it_wraps(text: str) -> None:
         ("2.color.cyan or 2.color.red", ["2.color.cyan or 2.color.red"]),
         ("2:color:cyan", ["2:color:cyan"]),
         ("2, color, cyan", ["2", "color", "cyan"]),
-        ('{"color": "cyan"}', ["cyan"]),
-        ('{"index": 2}', ["2"]),
+        ('{"color": "cyan"}', ["color.cyan"]),
+        ('{"index": 2}', ["index.2"]),
         ('[2, "color"]', ["2", "color"]),
-        ('{"color": {"2": "cyan"}}', ["2.cyan"]),
+        ('{"color": {"2": "cyan"}}', ["color.2.cyan"]),
         ("[1, 2, 3]", ["1", "2", "3"]),
         ('["2.color.cyan", null]', ["2.color.cyan", "none"]),
         ("```pink\n2.color.cyan\n```", ["pink", "2.color.cyan"]),
@@ -128,10 +132,103 @@ def test_what_is_more_than_wrapping_stays_a_wrong_item(text: str, items: list[st
 @pytest.mark.parametrize(
     "text",
     [
+        # Signs that reject, at a label or at the number of a list.
+        "❌ Answer: 2.color.cyan",
+        "❌ Change 1: 2.color.cyan",
+        "≠ answer: 2.color.cyan",
+        "¬1) 2.color.cyan",
+        "1.❌ 2.color.cyan",
+        "1)❌2.color.cyan",
+        "❌1)2.color.cyan",
+        "✗Change 1: 2.color.cyan",
+        "🚫1) 2.color.cyan",
+        "~~Change 1: 2.color.cyan",
+        '❌ Answer: ["2.color.cyan"]',
+        '⛔1. ["2.color.cyan"]',
+        "&cross;1) 2.color.cyan",
+        "~~~2.color.cyan~~~",
+        "N) 2.color.cyan",
+        # JSON that says no, in a name or in a value beside the change.
+        '[{"index": 2, "attribute": "color", "value": "cyan", "changed": false}]',
+        '[{"index": 2, "attribute": "color", "value": "cyan", "correct": false}]',
+        '[{"index": 2, "attribute": "color", "value": "cyan", "negated": true}]',
+        '{"object": 2, "color": "cyan", "changed": false}',
+        '{"2": {"color": "cyan", "changed": false}}',
+        '{"negated": true, "answer": ["2.color.cyan"]}',
+        '{"unchanged": ["2.color.cyan"]}',
+        '{"no changes": "2.color.cyan"}',
+        '{"not": ["2.color.cyan"]}',
+        '{"wrong": [{"index": 2, "attribute": "color", "value": "cyan"}]}',
+        '{"rejected": {"changes": ["2.color.cyan"]}}',
+        '{"changes": {"unchanged": {"2": {"color": "cyan"}}}}',
+        '{"": "2.color.cyan"}',
+        '{"[]": "2.color.cyan"}',
+        '{"2.color.cyan": false}',
+        '{"2.color.cyan": ""}',
+        '{"2.color' + " " * 80 + 'no": "cyan"}',
+        '{"before": "2.color.cyan"}',
+        '{"id": "not this", "change": "2.color.cyan"}',
+        # What contradicts itself, and what stands beside JSON.
+        '{"index": 2, "attribute": "color", "value": "cyan", "also": "3.shape.cube"}',
+        '{"index": 2, "attribute": "color", "value": "red", "new_value": "cyan"}',
+        '{"index": 2, "attribute": "color", "value": "red", "value": "cyan"}',
+        '{"index": 3, "index": 2, "attribute": "color", "value": "cyan"}',
+        '{"object": 3, "change": "2.color.cyan"}',
+        '{"3": {"color": "2.color.cyan"}}',
+        '{"2.color.red": "2.color.cyan"}',
+        '[3, "color", "2.color.cyan"]',
+        '["2.color.cyan"] 3',
+        '["2.color.cyan"] [3]',
+        '["2.color.cyan"] 1)',
+        '"2.color.cyan" 7',
+        '1["2.color.cyan"]',
+        '3 "2.color.cyan"',
+        # A box that is not ticked.
+        "[ ] 2.color.cyan",
+        "- [ ] 2.color.cyan",
+        "- [] 2.color.cyan",
+        "[-] 2.color.cyan",
+        "( ) 2.color.cyan",
+        "☐ 2.color.cyan",
+        "□ 2.color.cyan",
+        "[ ] Change 1: 2.color.cyan",
+        '[ ] ["2.color.cyan"]',
+        '["[ ] 2.color.cyan"]',
+        # HTML that hides or strikes, and tokens that nobody knows.
+        '<span style="text-decoration:line-through">2.color.cyan</span>',
+        '<change valid="false">2.color.cyan</change>',
+        "<p hidden>2.color.cyan</p>",
+        "&lt;p hidden&gt;2.color.cyan",
+        "<|no|>2.color.cyan<|/no|>",
+        # From something to something else.
+        "2.color.cyan > 2.color.cyan",
+        "2.color.cyan >> 2.color.cyan",
+        "2.color.cyan &gt; 2.color.cyan",
+        "2.color.cyan » 2.color.cyan",
+        "2.color.cyan ► 2.color.cyan",
+        "2.color.cyan ... 2.color.cyan",
+    ],
+)
+def test_what_denies_or_contradicts_a_change_makes_it_wrong(text: str) -> None:
+    assert None in changes(text), read_items(text)
+    assert None in changes(f"```json\n{text}\n```")
+
+
+@pytest.mark.parametrize("sign", ["->", ">", ">>", "»", "►", "→", "to"])
+def test_from_one_change_to_another_is_one_wrong_item(sign: str) -> None:
+    assert changes(f"2.color.red {sign} 2.color.cyan") == [None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "```\nnone\n```",
         "```json\n[]\n```",
         '{"changes": []}',
         '{"changes": null}',
+        "null",
+        "1. none",
+        "[ ]",
         '["none"]',
         "{}",
         "\\boxed{none}",
@@ -247,6 +344,38 @@ def test_no_wrapping_hides_a_word_too_many(
     check(items, FORMS[form], wrappings)
 
 
+DENIALS = [
+    "❌",
+    "✗",
+    "🚫",
+    "≠",
+    "¬",
+    "!",
+    "~~",
+    "☐",
+    "☒",
+    "[ ]",
+    "not ",
+    "<s>",
+    "<p hidden>",
+]
+
+
+@given(
+    st.sampled_from(DENIALS),
+    st.sampled_from(["", " ", "- ", "1. ", "1) ", "(1)", "Answer: ", "**Change 1:** "]),
+    st.booleans(),
+    st.lists(st.sampled_from(sorted(WRAPPINGS)), max_size=2),
+)
+def test_no_wrapping_hides_a_denial(
+    denial: str, lead: str, first: bool, wrappings: list[str]
+) -> None:
+    text = f"{denial}{lead}2.color.cyan" if first else f"{lead}{denial}2.color.cyan"
+    for name in wrappings:
+        text = WRAPPINGS[name](text)
+    assert None in changes(text), text
+
+
 SCRAPS = [*"[]{}()<>\\`~&;:,.\"'|*_#-12\n ", "</b>", "\\n", "and ", "&quot;", "color", "\ud800"]
 
 
@@ -271,6 +400,8 @@ BOMBS = {
     "deep and wide": "[" * 900 + ",".join(['"a"'] * (LONG // 4)) + "]" * 900,
     "deep names": '{"2":' * 900 + json.dumps(["a"] * 10_000) + "}" * 900,
     "a name": json.dumps({"2" * LONG: ["a"] * 10_000}),
+    "an index": json.dumps({"index": "2" * LONG, "changes": ["a"] * 10_000}),
+    "boxes": "[ ] 2 " * (LONG // 6),
     "one name": "{" + ",".join(['"2": "color.cyan"'] * 10_000) + "}",
 }  # fmt: skip
 

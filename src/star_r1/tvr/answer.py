@@ -88,7 +88,8 @@ def whole(text: str, prompt: str | None = None, reasoning: str | None = None) ->
     ``parse_answer`` shall judge. Never raises; linear in the length of the texts.
 
     - Where the reasoning came apart, it is put in front, as a think block that has each tag once,
-      whichever of them the two texts bear already.
+      whichever of them the two texts bear already: those of the reasoning that are one too many
+      are left out. A completion that has a think block of its own needs no other.
     - Where the prompt is known, the block that its end begins (``opened``) is put in front. A
       prompt that begins none leaves the completion as it is.
     - Where it is not, the completion tells: an end tag without a start tag before it closes a
@@ -114,9 +115,9 @@ def whole(text: str, prompt: str | None = None, reasoning: str | None = None) ->
     if not isinstance(text, str) or _begins_block(text):
         return text
     if isinstance(reasoning, str) and reasoning and "<think>" not in text:
-        close = "" if "</think>" in reasoning or "</think>" in text else "</think>"
-        text = f"{reasoning}{close}{text}"
-        return text if _begins_block(text) else f"<think>{text}"
+        before, _, after = reasoning.replace("<think>", "").partition("</think>")
+        close = "" if "</think>" in text else "</think>"
+        return f"<think>{before}{close}{after.replace('</think>', '')}{text}"
     if prompt is not None:
         return opened(prompt) + text
     before, end, _ = text.partition("</think>")
@@ -138,7 +139,8 @@ def parse_answer(text: str | None, vocabulary: Vocabulary = STANDARD) -> Answer:
     wrappings of chat models (Markdown, JSON, LaTeX, HTML, other punctuation) are taken off. Case,
     spaces around dots, quotes and brackets around parts, ``colour``, ``grey`` and ``front_left``
     are accepted. Nothing else is: an item such as ``object 2.color.cyan`` or ``2.color.pink`` is an
-    invalid prediction, and so is a word of prose. An answer that is only ``none`` has none.
+    invalid prediction, and so is a word of prose. An answer that is only ``none`` or
+    ``null`` has none.
 
     Args:
         text: a completion; anything but a string reads as malformed without predictions.
@@ -218,7 +220,7 @@ def _predictions(text: str, vocabulary: Vocabulary) -> tuple[Prediction, ...]:
     if None not in plain:
         return tuple(prediction for prediction in plain if prediction is not None)
     items = read_items(text)
-    if len(items) == 1 and _normalised(items[0]) == "none":
+    if len(items) == 1 and _normalised(items[0]) in ("none", "null"):
         return ()
     triplets = _triplets(vocabulary)
     return tuple(

@@ -3,15 +3,17 @@
 import html
 import json
 import re
-from itertools import islice, zip_longest
+from itertools import dropwhile, islice, zip_longest
 from typing import Any, Final
 
 WRAPPING: Final = " \t\r\n\"'`´“”„‟‘’‚‛«»‹›「」『』【】〈〉《》〔〕〖〗()[]{}<>*_|$."
 """What may surround an item or one of its parts: quotes, brackets, emphasis, a closing period."""
-BULLETS: Final = "-–—•*+#·‣▪▫◦●○■□◆◇▸►✓✔✅☑"
+BULLETS: Final = "-–—•*+#·‣▪▫◦●○■◆◇▸►✓✔✅☑"
 """What may stand before an item, as a word of its own."""
-_NOTHING: Final = BULLETS + re.sub("[.<>]", "", WRAPPING)
+_NOTHING: Final = re.sub("[.<>«»‹›〈〉《》‣▸►]", "", BULLETS + WRAPPING)
 """A word of these says nothing, but a period joins what stands around it, and an arrow speaks."""
+_MARKS: Final = f"[{re.escape(BULLETS + WRAPPING)}]{{0,9}}"
+"""Around a label or a number; any other sign there may reject what follows it."""
 
 _PLAIN: Final[dict[int, str | None]] = {
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
@@ -28,13 +30,16 @@ _PLAIN: Final[dict[int, str | None]] = {
 _CHINESE_NUMBER: Final = re.compile(r"(?<=\d)、")
 _ENTITY: Final = re.compile(r"&(?:#\d{1,6}|#[xX][0-9a-fA-F]{1,5}|[A-Za-z]{2,8});")
 _FENCE: Final = re.compile(
-    r"(?:`{3,}|~{3,})[ \t]*(?:(?i:json\w?|te?xt|plain(?:text)?|markdown|md|ya?ml|python|py|"
-    r"javascript|js|csv|xml|html|latex|tex|bash|sh|output|answer)(?![\w.]))?"
+    r"(?:`{3,}|~{3,}(?![\d~]))[ \t]*(?:(?i:json\w?|te?xt|plain(?:text)?|markdown|md|ya?ml|python|"
+    r"py|javascript|js|csv|xml|html|latex|tex|bash|sh|output|answer)(?![\w.]))?"
 )
 _TAG: Final = re.compile(
-    r"<\|[^|<>\n]{1,40}\|>|</?(?i:(br|p|div|pre|ul|ol|li|h[1-6]|box|changes?|items?)"
-    r"|b|i|u|em|strong|code|tt|kbd|mark|span|font|center)(?![\w.-])[^<>\n]{0,99}>"
+    r"<\|(?:(?:begin|end)_of_(?:box|text|turn|answer)|(?:box|im|answer)_(?:start|end)|endoftext"
+    r"|eot_id|eom_id|eos|end|return)\|>"
+    r"|</?(?i:(br|p|div|pre|ul|ol|li|h[1-6]|box|changes?|items?)"
+    r"|b|i|u|em|strong|code|tt|kbd|mark|span|font|center)[ \t]{0,9}/?>"
 )
+"""Known ones without attributes, which may hide or strike what they hold."""
 _COMMAND: Final = re.compile(r"\\+(?:(?:begin|end)\{[A-Za-z]{1,20}\*?\}|([A-Za-z]+)|([\s\S])|$)")
 _WRAPPERS: Final = re.compile(
     r"[fm]?box(?:ed)?|(?:text|math)(?:bf|it|tt|rm|sf)?|emph|underline|verb|left|right|q?quad"
@@ -43,16 +48,18 @@ _WRAPPERS: Final = re.compile(
 _BREAKS: Final = frozenset(("n", "r", "t", "item", "newline", "par"))
 """Those that begin something new; the first three are what JSON writes for new lines and tabs."""
 _LABEL: Final = re.compile(
-    r"^(?:[^\w\n]{0,9}(?:(?i:the|my|final|all|predicted|detected)[ ]){0,3}(?i:answers?|changes?|"
+    rf"^(?:{_MARKS}(?:(?i:the|my|final|all|predicted|detected)[ ]){{0,3}}(?i:answers?|changes?|"
     r"predictions?|transformations?|items?|results?|output|答案|回答|变化|變化)"
     r"(?:[ ](?i:is|are))?(?:[ ]?#?\d{1,2})?[ *_`\"']{0,6}[:=]){1,4}"
 )
 """Such as ``**Final answer:**``, ``Change 1:``."""
 _NUMBER: Final = re.compile(
-    r"[^\w\s]{0,9}(?:(?:\d{1,3}|[A-Za-z])[^\w\s]{0,9}[.):\]]|\[[xX✓✔]?\]|[①-⑳]|\d\u20e3)[^\w\s]{0,9}"
+    rf"{_MARKS}(?:(?:\d{{1,3}}|[A-Ea-e]){_MARKS}[.):\]]|\[[xX✓✔]\]|[①-⑳]|\d\u20e3){_MARKS}"
 )
-"""Of a list, or a box to tick; only before what begins with a digit, as all changes do."""
-_ATTACHED: Final = re.compile(r"^[^\w\s]{0,9}(?:\d{1,3}[):\]]|[①-⑳]|\d\u20e3)(?=[^\w\s]{0,9}[0-9])")
+"""Of a list, or a ticked box; only before what begins with a digit, as all changes do."""
+_ATTACHED: Final = re.compile(rf"^{_MARKS}(?:\d{{1,3}}[):\]]|[①-⑳]|\d\u20e3)(?={_MARKS}[0-9])")
+_UNTICKED: Final = re.compile(r"[\[(][\s_–—-]{0,9}[\])]")
+"""A box that is empty, so what stands beside it is not chosen."""
 
 _JSON: Final = json.JSONDecoder(
     strict=False, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple
@@ -66,11 +73,17 @@ _MOST_ENTITIES: Final = 3
 _INDEX: Final = ("index", "object_index", "object_id", "object", "idx", "id")
 _ATTRIBUTE: Final = ("attribute", "attr", "property")
 _VALUE: Final = ("value", "new_value", "new", "to", "after")
+_OLD_VALUE: Final = ("from", "before", "old", "old_value")
+_CONTAINER: Final = re.compile(
+    r"(?:(?:final|predicted|detected|all)[ _-]?)?(?:answers?|changes?|predictions?|differences?"
+    r"|transformations?|items?|results?|outputs?)|final|response|objects|list|data"
+    r"|答案|回答|变化|變化"
+)
+"""Names in an object that say no more than that changes stand there."""
 _ASIDE: Final = re.compile(
     r"reason(?:ing)?|explanation|thoughts?|thinking|analysis|confidence|comments?|notes?"
-    r"|from|before|old(?:_value)?"
 )
-"""Names in an object under which no change stands."""
+"""Names in an object under which no change stands; all other names are part of a wrong item."""
 _LONGEST_PATH: Final = 64
 
 
@@ -82,12 +95,14 @@ def read_items(text: str) -> list[str]:
 
     - Markdown: fences and their language, emphasis, bullets, numbers of a list;
     - JSON, or what Python writes: lists of items, lists or objects of index, attribute and value,
-      objects by index, all of them under any name;
-    - LaTeX: ``\\boxed``, ``\\text`` and their like; HTML: line breaks, lists, emphasis, entities;
+      objects by index, all of them also under names such as ``changes``;
+    - LaTeX: ``\\boxed``, ``\\text`` and their like;
+    - HTML: entities, and line breaks, lists and emphasis without attributes;
     - special tokens: ``<|begin_of_box|>``; a label: ``Final answer:``;
     - punctuation, digits and spaces of other keyboards, characters that do not show.
 
-    Nothing else is: words between or beside changes make a wrong item.
+    Nothing else is: words and signs beside changes, an empty box to tick, and other names in JSON
+    make a wrong item, since they may say that a change is none.
 
     >>> read_items('```json\\n{"changes": ["2.color.cyan", "object 3"]}\\n```')
     ['2.color.cyan', 'object 3']
@@ -114,7 +129,7 @@ def _read(text: str, levels: int) -> list[str]:
             items += found
             continue
         for part in _unescaped(line).split("\n"):
-            for segment in filter(str.strip, re.split("[,;]", _LABEL.sub("", part))):
+            for segment in filter(str.strip, re.split("[,;]", part)):
                 items += _from_segment(segment)
     return items
 
@@ -146,7 +161,10 @@ def _plain_command(found: re.Match[str]) -> str:
 
 def _from_segment(segment: str) -> list[str]:
     """The items of what stands between two separators: usually one."""
-    words = [word for word in segment.split() if word.strip(_NOTHING)]
+    if segment.strip(BULLETS + WRAPPING):
+        segment = _LABEL.sub("", _UNTICKED.sub("☐", segment))
+    words = list(dropwhile(lambda word: not word.strip(BULLETS + WRAPPING), segment.split()))
+    words = [word for word in words if word.strip(_NOTHING)]
     if words and words[0].lower() in ("and", "&"):
         del words[0]
     if len(words) == 1:
@@ -155,13 +173,12 @@ def _from_segment(segment: str) -> list[str]:
     words = [
         _ATTACHED.sub("", word)
         for word, after in zip_longest(words, words[1:], fillvalue="")
-        if not (_NUMBER.fullmatch(word) and _begins_item(after))
+        if not (_NUMBER.fullmatch(word) and (_begins_item(after) or after.lower() == "none"))
     ]
+    if all(2 <= word.strip(WRAPPING).count(".") <= 3 for word in words):
+        return words
     item = " ".join(words)
-    if not item.strip(WRAPPING):
-        return []
-    solid = [word for word in words if word.strip(WRAPPING)]
-    return solid if all(2 <= word.strip(WRAPPING).count(".") <= 3 for word in solid) else [item]
+    return [item] if item.strip(WRAPPING) else []
 
 
 def _begins_item(word: str) -> bool:
@@ -179,24 +196,29 @@ def _from_json(text: str, levels: int) -> list[str] | None:
         repaired = repaired.replace("'", '"')
     for candidate in dict.fromkeys((text, repaired, f"[{repaired}]")):
         for start in islice(_STARTS.finditer(candidate), _MOST_STARTS):
-            if not _is_wrapping(candidate[: start.start()]):
+            if not _may_precede(candidate[: start.start()]):
                 break
             try:
                 value, end = _JSON.raw_decode(candidate, start.start())
             except (ValueError, RecursionError):
                 continue
-            if _is_wrapping(candidate[end:]):
+            if _may_follow(candidate[end:]):
                 return _flattened(value, levels - 1)
     return None
 
 
-def _is_wrapping(text: str) -> bool:
-    """Whether no item stands in what surrounds JSON."""
-    text = text.strip(WRAPPING + BULLETS)
-    if len(text) > _LONGEST_PATH:
+def _may_precede(text: str) -> bool:
+    """Whether no item stands before JSON: nothing but wrapping, a label or a number of a list."""
+    if len(text.strip(WRAPPING + BULLETS)) > _LONGEST_PATH or _UNTICKED.search(text):
         return False
-    text = _LABEL.sub("", _unescaped(text)).strip(WRAPPING + BULLETS + ":")
-    return not text or bool(_NUMBER.fullmatch(text) or re.fullmatch(r"\d{1,3}", text))
+    text = _LABEL.sub("", _unescaped(text)).rstrip(" \t\r\n[{(\"'")
+    return not text.strip(WRAPPING + BULLETS) or bool(_NUMBER.fullmatch(text))
+
+
+def _may_follow(text: str) -> bool:
+    """Whether no item stands behind JSON: nothing but wrapping."""
+    text = text.strip(WRAPPING + BULLETS)
+    return len(text) <= _LONGEST_PATH and not _unescaped(text).strip(WRAPPING + BULLETS)
 
 
 def _flattened(value: Any, levels: int) -> list[str]:
@@ -212,33 +234,60 @@ def _flattened(value: Any, levels: int) -> list[str]:
             )
         elif isinstance(value, tuple):
             left += _members(path, value)[::-1]
-        elif isinstance(value, str) and (not path or _is_change(value)):
+        elif isinstance(value, str) and not path:
             found += _read(value, levels)
         else:
-            text = "none" if value is None else str(value)
-            found.append(f"{path}.{text}" if path else text)
+            text = "none" if value is None else _bare(str(value))
+            found.append(text if not path or text.startswith(f"{path}.") else f"{path}.{text}")
     return found
 
 
 def _members(path: str, pairs: tuple[tuple[str, Any], ...]) -> list[tuple[str, Any]]:
     """What stands in an object, each with the index and attribute that its names give."""
-    named = {name.strip().lower(): value for name, value in pairs}
-    index = _named(named, _INDEX)
-    if not path and isinstance(index, str) and index.strip().isdecimal() and len(named) > 1:
-        attribute, value = _named(named, _ATTRIBUTE), _named(named, _VALUE)
-        if isinstance(attribute, str) and isinstance(value, str):
-            return [(f"{index.strip()}.{attribute}", value)]
-        path = index.strip()
-        pairs = tuple(pair for pair in pairs if pair[0].strip().lower() not in _INDEX)
-    return [
-        (f"{path}.{name}".strip(".")[:_LONGEST_PATH] if path or _begins_item(name) else "", value)
-        for name, value in pairs
-        if not _ASIDE.fullmatch(name.strip().lower())
-    ]
+    left = [(_bare(name.lower()), value) for name, value in pairs]
+    left = [(name, value) for name, value in left if not _ASIDE.fullmatch(name)]
+    members: list[tuple[str, Any]] = []
+    if not path:
+        number = _taken(left, ("id",)) if _is_entry(left) else None
+        path = "" if number else _joined("", _taken(left, _INDEX) or "")
+        if path and not left:
+            return [("index", path)]
+    if path:
+        left = [(name, value) for name, value in left if name not in _OLD_VALUE]
+        attribute, new = _taken(left, _ATTRIBUTE), _taken(left, _VALUE)
+        if attribute or new:
+            members.append((f"{path}.{attribute}", new))
+    for name, value in left:
+        held = _CONTAINER.fullmatch(name) and (not path or path.isdecimal())
+        numbered = not path and name.isdecimal() and _is_change(value)
+        members.append((path if held or numbered else _joined(path, name), value))
+    return members
 
 
-def _named(named: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((named[name] for name in names if name in named), None)
+def _is_entry(pairs: list[tuple[str, Any]]) -> bool:
+    """Whether an object is one of a list by number: ``{"id": 1, "change": "2.color.cyan"}``."""
+    (name, number), *rest = pairs if len(pairs) == 2 else [("", None)]
+    return name == "id" and str(number).isdecimal() and all(_is_change(one) for _, one in rest)
+
+
+def _joined(path: str, name: str) -> str:
+    """A path with one more name; no path that is cut short, since its beginning may be right."""
+    path = f"{path}.{name}" if path else name
+    return path if len(path) <= _LONGEST_PATH else "?"
+
+
+def _taken(pairs: list[tuple[str, Any]], names: tuple[str, ...]) -> str | None:
+    """The text under the first of these names, which leaves the pairs; None without one."""
+    for place, (name, value) in enumerate(pairs):
+        if name in names and isinstance(value, str):
+            del pairs[place]
+            return _bare(value)
+    return None
+
+
+def _bare(text: str) -> str:
+    """A name or value without wrapping, but never empty: what has no text is not right."""
+    return text.strip(WRAPPING) or "?"
 
 
 def _is_triplet(value: list[Any]) -> bool:
@@ -248,6 +297,6 @@ def _is_triplet(value: list[Any]) -> bool:
     return value[0].strip().isdecimal() and not _begins_item(value[1])
 
 
-def _is_change(text: str) -> bool:
+def _is_change(value: Any) -> bool:
     """Whether a text has an index of its own, so that a number before it is that of a list."""
-    return _begins_item(text) and text.count(".") >= 2
+    return isinstance(value, str) and _begins_item(value) and value.count(".") >= 2
