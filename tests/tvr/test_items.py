@@ -191,6 +191,7 @@ def test_what_is_more_than_wrapping_stays_a_wrong_item(text: str, items: list[st
         "( ) 2.color.cyan",
         "☐ 2.color.cyan",
         "□ 2.color.cyan",
+        "○ 2.color.cyan",
         "[ ] Change 1: 2.color.cyan",
         '[ ] ["2.color.cyan"]',
         '["[ ] 2.color.cyan"]',

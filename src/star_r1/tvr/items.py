@@ -8,7 +8,7 @@ from typing import Any, Final
 
 WRAPPING: Final = " \t\r\n\"'`´“”„‟‘’‚‛«»‹›「」『』【】〈〉《》〔〕〖〗()[]{}<>*_|$."
 """What may surround an item or one of its parts: quotes, brackets, emphasis, a closing period."""
-BULLETS: Final = "-–—•*+#·‣▪▫◦●○■◆◇▸►✓✔✅☑"
+BULLETS: Final = "-–—•*+#·‣▪▫◦●■◆◇▸►✓✔✅☑"
 """What may stand before an item, as a word of its own."""
 _NOTHING: Final = re.sub("[.<>«»‹›〈〉《》‣▸►]", "", BULLETS + WRAPPING)
 """A word of these says nothing, but a period joins what stands around it, and an arrow speaks."""
