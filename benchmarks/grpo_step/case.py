@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from star_r1.model.loading import MINI
+from star_r1.model.source import MINI
 
 ARMS = ("TRL", "shared prompts")
 """TRL's own way, and each prompt computed once for its group."""

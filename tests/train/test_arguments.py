@@ -75,7 +75,7 @@ def test_an_ablation_is_one_flag(read: Read, flag: str, field: str, value: Any) 
         (["--config"], "--config: give the path"),
         (["--config", "none.yaml"], "--config none.yaml: No such file"),
         (["--num_generations", "3"], r"generation_batch_size \(8\) must be divisible by num_gen"),
-        (["--num_generations", "1"], "at least 2 generations"),
+        (["--num_generations", "1"], "--num_generations 1: give a number of 2 or more"),
         (["--reward_object", "-1"], "object is -1.0; give a number of 0 or more"),
         (["--reward", "dense"], "--reward dense: choose from star, sparse"),
         (["--reward", "sparse", "--reward_object", "0"], "are the star reward's, not sparse's"),

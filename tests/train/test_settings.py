@@ -328,7 +328,6 @@ def test_a_divided_model_is_an_obstacle_to_our_sampling(use_vllm: bool, named: s
     ("settings", "message"),
     [
         ({"temperature": 0.0}, "--temperature 0: give a number from 0.01"),
-        ({"temperature": float("nan")}, "--temperature nan: give a number from 0.01"),
         ({"top_p": 1.5}, "--top_p 1.5: give a number from 0.01 to 1"),
         ({"top_k": -1}, "--top_k -1: give a number from 0 on"),
         ({"min_p": 2.0}, "--min_p 2: give a number from 0 to 1"),

@@ -78,7 +78,6 @@ MASK = f"{OFF} --off_policy_mask_threshold 1"
         ('--generation_kwargs {"presence_penalty":1}', CORRECTED),
         ('--generation_kwargs {"logit_bias":{"7":1}}', CORRECTED),
         (f"--top_p 0.9 {MASK}", "--off_policy_mask_threshold would take"),
-        (f"--temperature 0.001 {OFF}", "--temperature 0.001: vLLM samples at 0.01 or above"),
         (f'{OFF} --generation_kwargs {{"seed":0}}', "--generation_kwargs seed: with --use_vllm"),
         (f'{OFF} --generation_kwargs {{"logprobs":5}}', "--generation_kwargs logprobs: with"),
         (f'{OFF} --generation_kwargs {{"top_p":0.9,"n":2}}', "--generation_kwargs top_p, n: with"),

@@ -150,3 +150,8 @@ def digest(files: Iterable[Path]) -> str:
     with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter's lock
         sums = "".join(threads.map(sha256, files))
     return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def holds_dataset(folder: Path) -> bool:
+    """Whether a dataset lies in a folder, so that nothing else should be written there."""
+    return (folder / MANIFEST).is_file() or any((folder / "data").glob("*.parquet"))

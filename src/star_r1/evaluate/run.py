@@ -156,6 +156,10 @@ def evaluate(
         "rows": _digest_rows(prints),
     }
     del prints
+    from star_r1.data.manifest import holds_dataset
+
+    if holds_dataset(out):
+        raise UserError(f"--out {out}: a dataset lies there; name a folder for the run")
     with alone(out, "--out", "evaluating"):
         journal = open_journal(out, settings, identity, keys)
         predictor.left_out |= journal.left_out

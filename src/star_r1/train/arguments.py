@@ -11,10 +11,14 @@ import torch
 from peft import LoraConfig
 from trl import TrlParser
 
+from star_r1.data.manifest import holds_dataset
 from star_r1.errors import UserError
 from star_r1.model.source import Source, find_model
 from star_r1.train.adapters import LORA, configure, load
+from star_r1.train.checkpoints import COMPLETE
 from star_r1.train.launch import Launch, read_launch, started_otherwise
+from star_r1.train.numbers import check_numbers
+from star_r1.train.record import TRAINING
 from star_r1.train.settings import idle, refusals
 from star_r1.train.terminal import say
 from star_r1.train.upstream import plainly
@@ -107,11 +111,14 @@ class StarArguments:
         """Check what argparse cannot.
 
         Raises:
-            UserError: no data, an unknown view.
+            UserError: no data, an unknown view or one given twice, a number that cannot be.
         """
         if not self.data:
             raise UserError("no --data; give a folder that 'star-r1 generate' wrote")
+        check_numbers(self)
         for flag, views in (("--views", self.views), ("--eval_views", self.eval_views or [])):
+            if isinstance(views, str) or len(set(views)) < len(views):
+                raise UserError(f"{flag} {views}: give a list of views, each once")
             for view in views:
                 try:
                     camera_position(view)
@@ -187,7 +194,16 @@ def settle(args: Any) -> None:
 
     TRL turns bfloat16 on unless told otherwise; on a CPU that is only slow, so not there. The
     flag that transformers renamed gets its new name.
+
+    Raises:
+        UserError: numbers that no training can have; what contradicts itself; a file that is
+            not there.
     """
+    check_numbers(args)
+    if args.bf16 and args.fp16:
+        raise UserError("--bf16 and --fp16: give one of them")
+    if isinstance(args.deepspeed, str) and not Path(args.deepspeed).is_file():
+        raise UserError(f"--deepspeed {args.deepspeed}: no such file")
     if args.bf16 is None and not torch.cuda.is_available():
         args.bf16 = False
     if args.activation_checkpointing is None:
@@ -255,6 +271,8 @@ def faults(arguments: StarArguments, args: Any, launch: Launch) -> list[str]:
         found.append("no --output_dir; name the folder that takes checkpoints and the model")
     elif any(path.is_file() for path in (Path(args.output_dir), *Path(args.output_dir).parents)):
         found.append(f"--output_dir {args.output_dir}: a file is in the way")
+    elif what := _taken(Path(args.output_dir).resolve()):
+        found.append(f"--output_dir {args.output_dir}: {what}; name a folder of its own")
     if args.eval_strategy != "no" and not arguments.eval_data:
         found.append(f"--eval_strategy {args.eval_strategy.value}: give --eval_data, a folder")
     elif args.eval_on_start and not arguments.eval_data:
@@ -273,6 +291,18 @@ def faults(arguments: StarArguments, args: Any, launch: Launch) -> list[str]:
         found += vllm.faults(args)
     sharded = launch.division != "none" or bool(args.fsdp) or args.deepspeed is not None
     return found + refusals(args, arguments.use_peft, sharded)
+
+
+def _taken(folder: Path) -> str:
+    """What a folder belongs to, so that no run may write there; empty where it may."""
+    if any(holds_dataset(place) for place in (folder, folder.parent)):
+        return "it is part of a dataset"
+    for run in (folder, *folder.parents):
+        if (run / COMPLETE).is_file():
+            return f"{run} is the checkpoint of a run"
+        if run != folder and (run / TRAINING).is_file():
+            return f"{run} is the folder of a run"
+    return ""
 
 
 def check(arguments: StarArguments, args: Any) -> None:

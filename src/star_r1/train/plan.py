@@ -206,6 +206,8 @@ class _Plan:
         start = None if rows.missing else self.attempt(self._look)
         bounds = (arguments.min_pixels, arguments.max_pixels)
         template = getattr(self.args, "chat_template_kwargs", None)
+        if isinstance(template, str):  # no JSON, which is among the faults
+            template = None
         prompt = self.attempt(
             measure_prompt, rows, arguments.model_name_or_path, config, *bounds, template
         )

@@ -70,6 +70,7 @@ def _alone(args: Any, folder: str) -> Any:
     args = copy.copy(args)
     args.output_dir, args.push_to_hub, args.use_vllm, args._n_gpu = folder, False, False, 1
     args.eval_on_start, args.torch_compile, args.max_completion_length = False, False, 2
+    args.dataloader_pin_memory = False  # without a card torch warns of it
     if args.dataloader_num_workers:  # processes that take longer to start than all else
         args.dataloader_num_workers, args.dataloader_prefetch_factor = 0, None
         args.dataloader_persistent_workers = False

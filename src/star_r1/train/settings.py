@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from transformers import GenerationConfig
 from trl import GRPOConfig
 
 _UNGATHERED: Final = "evaluation gathers no predictions, only losses, rewards and their like"
@@ -121,6 +122,12 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 }
 """Of sampling, in GRPO."""
 
+_OWN_FLAGS: Final = (
+    *("max_new_tokens", "max_length", "do_sample", "num_return_sequences", "cache_implementation"),
+    *_RANGES,
+)
+"""Keys of ``--generation_kwargs`` that other flags decide, on which TRL and the plan count."""
+
 
 def rollout_period(args: GRPOConfig) -> int:
     """How many optimizer steps one generation batch feeds (1 in the mini recipe).
@@ -166,6 +173,14 @@ def _of_grpo(args: GRPOConfig, use_peft: bool, sharded: bool) -> list[str]:
         for name, (low, high) in _RANGES.items()
         if (value := getattr(args, name)) is not None and not low <= value <= high
     ]
+    if isinstance(args.generation_kwargs, dict) and not args.use_vllm:
+        known = GenerationConfig().to_dict()
+        found += [
+            f"--generation_kwargs {key}: "
+            + ("it has a flag of its own" if key in _OWN_FLAGS else "transformers has no such key")
+            for key in args.generation_kwargs
+            if key in _OWN_FLAGS or key not in known
+        ]
     if args.sync_ref_model:
         reasons = {
             "--beta 0 measures no distance from it": args.beta == 0,

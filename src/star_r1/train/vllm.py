@@ -16,8 +16,6 @@ from star_r1.errors import UserError
 
 FORBIDDEN: Final = -100.0
 """The least bias of a logit that vLLM takes."""
-COLDEST: Final = 0.01
-"""vLLM samples at no lower temperature."""
 WHOLE: Final = {
     "top_p": 1.0,
     "top_k": 0,
@@ -49,8 +47,6 @@ def faults(args: GRPOConfig) -> list[str]:
         return []
     kwargs = args.generation_kwargs or {}
     found = []
-    if args.temperature < COLDEST:
-        found.append(f"--temperature {args.temperature:g}: vLLM samples at {COLDEST} or above")
     if taken := [key for key in OWN if key in kwargs]:
         found.append(
             f"--generation_kwargs {', '.join(taken)}: with --use_vllm these are TRL's own; "
