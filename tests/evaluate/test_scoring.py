@@ -262,7 +262,10 @@ def test_a_file_without_answers(data_folder: Path, tmp_path: Path) -> None:
     [
         (b'[{"id": "000000-center", "completion": ""}]', "one JSON list"),
         (b'\n [\n{"id": "000000-center", "completion": ""}\n]', "one JSON list"),
-        (gzip.compress(b'{"id": "000000-center", "completion": ""}\n', mtime=0), "compressed by gzip"),
+        (
+            gzip.compress(b'{"id": "000000-center", "completion": ""}\n', mtime=0),
+            "compressed by gzip",
+        ),
         ('{"id": "000000-center", "completion": ""}\n'.encode("utf-16"), "UTF-16"),
         (b"id,completion\n000000-center,none\n", "not JSON: 'id,completion'"),
         (b'{"id": "nobody", "completion": ""}\n', "'nobody' is not in the data"),
