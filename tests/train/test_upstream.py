@@ -121,7 +121,7 @@ def test_errors_of_ours_and_late_ones_stay_bugs() -> None:
         "--mask_truncated_completions true --loss_type dr_grpo --scale_rewards none",
         "--loss_type dapo --num_iterations 2 --gradient_accumulation_steps 2 --epsilon_high 0.3",
         "--sync_ref_model --ref_model_sync_steps 1 --gradient_checkpointing --max_grad_norm 0.1",
-        "--share_prompts false --top_k 5 --min_p 0.1 --repetition_penalty 1.1 --torch_compile",
+        "--share_prompts false --top_k 5 --min_p 0.1 --repetition_penalty 1.1",
         "--importance_sampling_level sequence --loss_type bnpo --beta 0 --dtype bfloat16",
         "--use_peft --gradient_checkpointing --optim adafactor --dataloader_num_workers 2",
         '--bf16 true --lr_scheduler_type cosine_with_min_lr --lr_scheduler_kwargs {"min_lr":0.1}',
