@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-cycles test-ray test-deepspeed test-vllm test-verl test-ms-swift test-verifiers \
+.PHONY: demo test test-slow test-cycles test-ray test-deepspeed test-vllm test-verl test-ms-swift test-verifiers \
 	test-inspect test-lmms-eval test-browser lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,6 +22,10 @@ demo: $(VENV)/.installed  ## data, training, evaluation and the report, in five 
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.installed  ## the whole suite, seven minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: export OMP_NUM_THREADS ?= 1
+test-slow: $(VENV)/.installed  ## more cases of what the suite shows, two minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Blender wants numpy 1, so it gets an environment of its own (373 MB).
 build/blender/.installed: constraints.txt

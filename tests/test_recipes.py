@@ -98,7 +98,15 @@ def test_plan(
     assert "not there yet" not in text
 
 
-@pytest.mark.parametrize("path", LARGE, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        # a 7B's recipe differs from a 3B's by numbers only
+        pytest.param(path, marks=[pytest.mark.slow] if "_7b-" in path.name else [])
+        for path in LARGE
+    ],
+    ids=lambda p: p.stem,
+)
 def test_mini_size(
     path: Path,
     data_folder: Path,

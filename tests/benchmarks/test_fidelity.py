@@ -177,6 +177,7 @@ def random_crops(n: int, seed: int) -> Crops:
     return Crops(pixels, labels, np.arange(n) // 4)
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_and_its_seed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     crops = random_crops(256, 0)
     monkeypatch.setattr(classifier, "EPOCHS", 8)

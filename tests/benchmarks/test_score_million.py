@@ -11,6 +11,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import score_million  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_few_rows_are_scored_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = score_million.measure(tmp_path, rows=400, shard_rows=96, runs=1, seed=0)
     assert (report["rows"], report["shards"], report["checked_rows"]) == (400, 5, 400)

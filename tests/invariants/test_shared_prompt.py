@@ -153,7 +153,11 @@ def test_pictures_are_seen_in_the_precision_of_the_forward_pass(build: Any, name
         pytest.param({}, id="vision frozen"),
         pytest.param({"frozen": False}, id="vision trained"),
         pytest.param({"gradient_checkpointing": True}, id="checkpointed"),
-        pytest.param({"name": "Qwen/Qwen2-VL-2B-Instruct", "frozen": False}, id="Qwen2-VL"),
+        pytest.param(
+            {"name": "Qwen/Qwen2-VL-2B-Instruct", "frozen": False},
+            id="Qwen2-VL",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"name": "Qwen/Qwen3-VL-4B-Instruct", "frozen": False}, id="Qwen3-VL"),
     ],
 )

@@ -360,7 +360,16 @@ def edited_elsewhere(adapter: Path, folder: Path, base: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = (
+    *("checkpoint of a full run", "adapter of another installation's mini"),
+    *("adapter without a processor", "model on the Hub"),
+)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in KINDS],
+)
 def test_every_command_takes_the_same_models(
     kind: str,
     adapter: Path,

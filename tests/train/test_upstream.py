@@ -55,7 +55,27 @@ GRPO = [
     ("--beta 0 --sync_ref_model", "sync_ref_model", None),
     ("--reward_weights 1 2", "reward", None),
 ]
-CASES = [(sft.main, *case) for case in BOTH] + [(grpo.main, *case) for case in GRPO]
+OFTEN = (
+    "wandb",
+    "adamw_8bit",
+    "liger",
+    "missing.json",
+    "min_lr",
+    "flash",
+    "torch_dtype",
+    "persistent",
+)
+CASES = [
+    pytest.param(
+        main,
+        *case,
+        marks=[]
+        if any(word in case[0] for word in OFTEN) or main is grpo.main
+        else [pytest.mark.slow],
+    )
+    for main, cases in ((sft.main, BOTH), (grpo.main, GRPO))
+    for case in cases
+]
 
 
 @pytest.mark.parametrize(("main", "flags", "message", "package"), CASES)
