@@ -72,7 +72,7 @@ def text(words: str) -> list[Row]:
 
 HOSTILE: list[tuple[Callable[[list[Row]], object], str]] = [
     (put(id="../../../x/evil-center"), "holds '/'"),
-    (put(id="/tmp/evil-center"), "holds '/'"),
+    (put(id="/evil-center"), "holds '/'"),
     (put(id="..\\evil-center"), "holds '\\\\\\\\'"),
     (put(id="a\0-center"), "do not print"),
     (put(id="\x1b]0;owned\x07-center"), "do not print"),
